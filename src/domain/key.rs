@@ -1,0 +1,230 @@
+//! An API key: the credential that developers hand to their customers, and what verifying one answers.
+
+use std::net::IpAddr;
+
+use super::api::Api;
+use super::etag::Etag;
+use super::id::{ApiId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use super::name::Name;
+use super::network::AllowList;
+use super::permission::Slug;
+use super::query::Query;
+use super::role::Held;
+use super::root_key::moment_fact;
+use super::secret::{Digest, Prefix, Secret};
+use super::time::{Expiry, Timestamp};
+use super::value::{Facts, Metadata, Value};
+
+/// How many roles a key can hold.
+pub const ROLES_MAX: usize = 50;
+
+/// Whether a key is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Yes.
+    Here,
+    /// Deleted at this moment, and restorable for a while.
+    Deleted(Timestamp),
+    /// Deleted at this moment for good.
+    Gone(Timestamp),
+}
+
+/// An API key as stored: everything but its secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// Its id.
+    pub id: KeyId,
+    /// Where it belongs.
+    pub workspace: WorkspaceId,
+    /// The set it is part of.
+    pub api: ApiId,
+    /// What people call it; may be empty.
+    pub name: Name,
+    /// What the secret begins with.
+    pub prefix: Prefix,
+    /// How it is shown: the beginning of the secret.
+    pub start: String,
+    /// How it is found.
+    pub digest: Digest,
+    /// What the developer keeps beside it.
+    pub metadata: Metadata,
+    /// Roles it holds, in the order of their ids. Some of them may have been deleted since.
+    pub roles: Vec<RoleId>,
+    /// Permissions it holds directly, ordered by slug. Some of them may have been deleted since.
+    pub permissions: Vec<Held>,
+    /// Switched on.
+    pub enabled: bool,
+    /// How long it lives.
+    pub expiry: Expiry,
+    /// From where it may be used.
+    pub allowed: AllowList,
+    /// Who made it.
+    pub created_by: RootKeyId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last changed visibly.
+    pub updated: Timestamp,
+    /// Which version this is.
+    pub etag: Etag,
+    /// Whether it is still there.
+    pub presence: Presence,
+}
+
+/// What became of a key. The first that applies, in this order, which is the order in which it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Deleted; can be restored for a while.
+    Deleted,
+    /// Switched off.
+    Disabled,
+    /// Its life is over.
+    Expired,
+    /// Good.
+    Active,
+}
+
+/// A key together with its secret: the only value that holds both, made once and handed out once.
+#[derive(Debug, Clone)]
+pub struct IssuedKey {
+    /// The record, with the names of what it holds.
+    pub key: DescribedKey,
+    /// The plaintext; absent where nothing was made because the call was a rehearsal.
+    pub secret: Option<Secret>,
+}
+
+/// A role as it is named beside a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleRef {
+    /// Its id.
+    pub id: RoleId,
+    /// Its name.
+    pub name: Name,
+}
+
+/// A key with what it holds resolved: only roles and permissions that still exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribedKey {
+    /// The record.
+    pub key: Key,
+    /// The roles it holds that still exist.
+    pub roles: Vec<RoleRef>,
+    /// The permissions it holds directly that still exist.
+    pub permissions: Vec<Slug>,
+    /// When it was last verified, as far as is known.
+    pub last_used: Option<Timestamp>,
+}
+
+/// What is asked about a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The moment it is asked at.
+    pub now: Timestamp,
+    /// The API that the caller expects the key to be of.
+    pub audience: Option<ApiId>,
+    /// Where the key's holder called from.
+    pub client: Option<IpAddr>,
+    /// What the key should be allowed to do.
+    pub query: Option<&'a Query>,
+}
+
+/// What a verdict needs to know besides the key itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Whether the caller may verify keys of the key's API.
+    pub caller_may_verify: bool,
+    /// The key's API, unless it has been deleted.
+    pub api: Option<&'a Api>,
+    /// The permissions that count: held directly or through a role, all of them existing.
+    pub permissions: &'a [Slug],
+}
+
+/// The answer about a key. The first refusal wins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no such key, as far as this caller may know.
+    NotFound,
+    /// It is switched off.
+    Disabled,
+    /// Its life is over.
+    Expired,
+    /// It may not be used from there.
+    Forbidden,
+    /// It lacks these permissions.
+    InsufficientPermissions(Vec<String>),
+    /// It is good.
+    Valid,
+}
+
+impl Verdict {
+    /// A sentence that says what was missing.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NotFound => "there is no such key".to_owned(),
+            Self::Disabled => "the key is disabled".to_owned(),
+            Self::Expired => "the key has expired".to_owned(),
+            Self::Forbidden => "the key may not be used from this address".to_owned(),
+            Self::InsufficientPermissions(missing) => format!("the key lacks {}", missing.join(", ")),
+            Self::Valid => String::new(),
+        }
+    }
+}
+
+impl Key {
+    /// What became of it.
+    pub fn state(&self, now: Timestamp) -> State {
+        if self.presence != Presence::Here {
+            State::Deleted
+        } else if !self.enabled {
+            State::Disabled
+        } else if self.expiry.has_passed(now) {
+            State::Expired
+        } else {
+            State::Active
+        }
+    }
+
+    /// Whether this key is good for what is asked: the meaning of the product, from top to bottom.
+    ///
+    /// Rate limits and credits, when a key carries them, are judged between the permissions and the last line;
+    /// revocations by filter belong to the first question.
+    pub fn verdict(&self, question: Question<'_>, around: Surroundings<'_>) -> Verdict {
+        let Question { now, audience, client, query } = question;
+        let Surroundings { caller_may_verify, api, permissions } = around;
+        let Some(api) = api.filter(|api| api.deleted.is_none()) else { return Verdict::NotFound };
+        if self.presence != Presence::Here || !caller_may_verify || audience.is_some_and(|wanted| wanted != self.api) {
+            return Verdict::NotFound;
+        }
+        if !self.enabled {
+            return Verdict::Disabled;
+        }
+        if self.expiry.has_passed(now) {
+            return Verdict::Expired;
+        }
+        if !api.allowed.admits(client) || !self.allowed.admits(client) {
+            return Verdict::Forbidden;
+        }
+        if let Some(query) = query {
+            let holds = |asked: &str| permissions.iter().any(|slug| slug.covers(asked));
+            if !query.holds(holds) {
+                return Verdict::InsufficientPermissions(query.missing(holds).into_iter().map(str::to_owned).collect());
+            }
+        }
+        Verdict::Valid
+    }
+
+    /// What the audit log says of it, without its metadata, which may be personal.
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::from([
+            ("api_id".into(), self.api.to_string().into()),
+            ("name".into(), self.name.as_str().into()),
+            ("start".into(), self.start.as_str().into()),
+            ("enabled".into(), self.enabled.into()),
+            ("roles".into(), self.roles.iter().map(ToString::to_string).collect()),
+            ("permissions".into(), self.permissions.iter().map(|held| held.slug.as_str()).collect()),
+            ("allowed_cidrs".into(), self.allowed.iter().map(|network| network.to_string()).collect()),
+            ("metadata_fields".into(), self.metadata.facts().keys().map(String::as_str).collect::<Value>()),
+        ]);
+        facts.extend(self.expiry.moment().map(|moment| ("expire_time".into(), moment_fact(moment))));
+        facts
+    }
+}

@@ -1,0 +1,327 @@
+//! Secrets: what proves who a caller is.
+//!
+//! A secret is `<prefix>_<33 base62 characters: 192 random bits><6 base62 characters: CRC-32>`.
+//! The checksum refuses typing errors and random probes before anything is looked up; it adds no strength.
+//! A secret is shown once. What is kept is its [`Digest`] and its start, so nothing here prints one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::Flaw;
+
+/// The most characters of an issued secret: with them SHA-256 works on a single block.
+pub const SECRET_LENGTH_MAX: usize = PREFIX_LENGTH_MAX + 1 + TAIL_LENGTH;
+/// The most characters of a prefix.
+pub const PREFIX_LENGTH_MAX: usize = 15;
+
+/// Base62 characters that hold 192 random bits.
+const RANDOM_LENGTH: usize = 33;
+/// Base62 characters that hold a CRC-32.
+const CHECKSUM_LENGTH: usize = 6;
+/// Characters after the last underscore.
+const TAIL_LENGTH: usize = RANDOM_LENGTH + CHECKSUM_LENGTH;
+/// Characters of the random part that may be shown, so that people can tell their keys apart.
+const SHOWN_LENGTH: usize = 4;
+/// The digits of base62, in the order of their values.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// The prefix of root keys, which no API key may have.
+const ROOT_KEY_PREFIX: &str = "ostiary";
+/// The prefix of API keys for which nobody chose one.
+const DEFAULT_PREFIX: &str = "key";
+
+/// What stands before the last underscore of a secret and says whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix(Cow<'static, str>);
+
+impl Prefix {
+    /// A prefix for API keys: 1 to 15 of `[A-Za-z0-9_]`, not ending in `_`, and not that of root keys.
+    pub fn new(text: &str) -> Result<Self, Flaw> {
+        if !is_prefix(text) {
+            return Err(Flaw::new(format!(
+                "must be 1 to {PREFIX_LENGTH_MAX} characters of A-Z, a-z, 0-9 and _, and must not end in _"
+            )));
+        }
+        if text == ROOT_KEY_PREFIX {
+            return Err(Flaw::new(format!("must not be {ROOT_KEY_PREFIX}, which marks root keys")));
+        }
+        Ok(Self(text.to_owned().into()))
+    }
+
+    /// The prefix of every root key.
+    pub const fn root_key() -> Self {
+        Self(Cow::Borrowed(ROOT_KEY_PREFIX))
+    }
+
+    /// The text of the prefix, without the underscore that follows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `key`: for API keys whose API names no other.
+impl Default for Prefix {
+    fn default() -> Self {
+        Self(Cow::Borrowed(DEFAULT_PREFIX))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The plaintext of a root key or an API key. Wiped from memory when dropped; its `Debug` hides it.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// A new secret from 192 random bits.
+    pub fn issue(prefix: &Prefix, random: [u8; 24]) -> Self {
+        let random = Zeroizing::new(random);
+        // Room for all of it from the start: growing would leave copies behind that nobody wipes.
+        let mut text = Zeroizing::new(String::with_capacity(SECRET_LENGTH_MAX));
+        text.push_str(prefix.as_str());
+        text.push('_');
+        push_base62(&mut text, *random);
+        let checksum = crc32fast::hash(text.as_bytes());
+        push_checksum(&mut text, checksum);
+        Self(text)
+    }
+
+    /// What a caller presented as a secret, of whatever shape.
+    pub fn presented(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The plaintext, for the one answer that delivers it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is stored instead, and what it is found by.
+    pub fn digest(&self) -> Digest {
+        Digest(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    /// What may be shown: the prefix, `_` and 4 characters. Of a text that was not issued here: nothing.
+    pub fn start(&self) -> String {
+        match self.parts() {
+            Some((prefix, tail)) => format!("{prefix}_{}", &tail[..SHOWN_LENGTH]),
+            None => String::new(),
+        }
+    }
+
+    /// Whether it has the shape of an issued secret and its checksum holds.
+    pub fn well_formed(&self) -> bool {
+        self.parts().is_some_and(|_| {
+            let (body, written) = self.0.split_at(self.0.len() - CHECKSUM_LENGTH);
+            let mut computed = String::with_capacity(CHECKSUM_LENGTH);
+            push_checksum(&mut computed, crc32fast::hash(body.as_bytes()));
+            computed == written
+        })
+    }
+
+    /// Whether exactly this prefix stands before the last underscore.
+    pub fn has_prefix(&self, prefix: &Prefix) -> bool {
+        self.0.rsplit_once('_').is_some_and(|(before, _)| before == prefix.as_str())
+    }
+
+    /// The prefix and what follows its underscore, if the shape is that of an issued secret.
+    fn parts(&self) -> Option<(&str, &str)> {
+        // Length first: what a stranger sends may be long.
+        if self.0.len() > SECRET_LENGTH_MAX {
+            return None;
+        }
+        let (prefix, tail) = self.0.rsplit_once('_')?;
+        let shaped = is_prefix(prefix) && tail.len() == TAIL_LENGTH && tail.bytes().all(|b| b.is_ascii_alphanumeric());
+        shaped.then_some((prefix, tail))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// The SHA-256 of a whole secret: enough to recognise it, useless for presenting it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the digest.
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+/// The first 4 bytes in hexadecimal: enough to tell digests apart in a log.
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "Digest({a:02x}{b:02x}{c:02x}{d:02x})")
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    (1..=PREFIX_LENGTH_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !text.ends_with('_')
+}
+
+/// Writes a big-endian number of 192 bits as 33 digits.
+fn push_base62(text: &mut String, number: [u8; 24]) {
+    let mut number = Zeroizing::new(number);
+    let mut digits = Zeroizing::new([0; RANDOM_LENGTH]);
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0;
+        for byte in number.iter_mut() {
+            let value = remainder * 256 + u16::from(*byte);
+            // The remainder is below 62, so the quotient is below 256.
+            *byte = (value / 62) as u8;
+            remainder = value % 62;
+        }
+        *digit = ALPHABET[usize::from(remainder)];
+    }
+    text.extend(digits.iter().map(|digit| char::from(*digit)));
+}
+
+/// Writes a checksum as 6 digits.
+fn push_checksum(text: &mut String, checksum: u32) {
+    let place = |exponent| ALPHABET[(checksum / 62u32.pow(exponent) % 62) as usize];
+    text.extend((0..CHECKSUM_LENGTH as u32).rev().map(|exponent| char::from(place(exponent))));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> Prefix {
+        Prefix::new("example").unwrap()
+    }
+
+    fn presented(text: &str) -> Secret {
+        Secret::presented(text.to_owned())
+    }
+
+    #[test]
+    fn issued_secrets_are_those_that_another_implementation_computes() {
+        let counting: [u8; 24] = std::array::from_fn(|i| i as u8);
+        for (random, text) in [
+            ([0; 24], "example_0000000000000000000000000000000003pNMJf"),
+            ([0xff; 24], "example_2lFA6LboL2xx0ldQH2K1TdSrwuqMMiME34UmzWw"),
+            (counting, "example_000A7dl5PEW67zZCpFU9uKaHnGgOvQKAR0wG25e"),
+        ] {
+            assert_eq!(Secret::issue(&example(), random).expose(), text);
+        }
+    }
+
+    #[test]
+    fn the_digest_is_sha_256_of_the_whole_secret() {
+        let digest = Secret::issue(&example(), [0; 24]).digest();
+        let hex: String = digest.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "1991de0f59e65f4a0b8d7eec8c71d5dc25ce1d193ef157212011fad56a097119");
+        assert_eq!(Digest::from_bytes(digest.bytes()), digest);
+    }
+
+    #[test]
+    fn printing_for_debugging_hides_the_secret() {
+        let secret = Secret::issue(&example(), [0xff; 24]);
+        assert_eq!(format!("{secret:?}"), "Secret(hidden)");
+        assert_eq!(format!("{:?}", Digest::from_bytes([0xab; 32])), "Digest(abababab)");
+    }
+
+    #[test]
+    fn the_start_shows_the_prefix_and_four_characters() {
+        assert_eq!(Secret::issue(&example(), [0xff; 24]).start(), "example_2lFA");
+        assert_eq!(presented("of_another_make").start(), "");
+    }
+
+    #[test]
+    fn a_secret_of_another_shape_is_not_well_formed() {
+        let good = Secret::issue(&example(), [0xff; 24]);
+        assert!(good.well_formed());
+        let text = good.expose();
+        for bad in [
+            String::new(),
+            "_".to_owned(),
+            text.trim_start_matches("example").to_owned(),
+            text.replace("example_", "example__"),
+            text.replace("example_", "exampl\u{e9}_"),
+            text.replace("example_", "example_of_length_16_"),
+            text.replace('_', ""),
+            text.replace("2lFA", "2lF\u{e9}"),
+            format!("{text}0"),
+            format!("{text}\n"),
+            format!(" {text}"),
+            text[..text.len() - 1].to_owned(),
+            "\u{e9}".repeat(20),
+            "x".repeat(1_000_000),
+        ] {
+            assert!(!presented(&bad).well_formed(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_well_formed_secret_fits_one_block_of_sha_256() {
+        let longest = Secret::issue(&Prefix::new("fifteen_letters").unwrap(), [0xff; 24]);
+        assert_eq!(longest.expose().len(), 55);
+        assert!(longest.well_formed());
+    }
+
+    #[test]
+    fn a_prefix_is_recognised_as_a_whole() {
+        let secret = Secret::issue(&Prefix::new("my_app").unwrap(), [1; 24]);
+        assert!(secret.has_prefix(&Prefix::new("my_app").unwrap()));
+        assert!(!secret.has_prefix(&Prefix::new("my").unwrap()));
+        assert!(!secret.has_prefix(&Prefix::root_key()));
+        assert!(Secret::issue(&Prefix::root_key(), [1; 24]).has_prefix(&Prefix::root_key()));
+        assert!(!presented("ostiary").has_prefix(&Prefix::root_key()));
+    }
+
+    #[test]
+    fn prefixes_are_short_words_other_than_that_of_root_keys() {
+        for good in ["a", "_a", "a_b", "sk_live", "0", "Ostiary", "fifteen_letters"] {
+            assert_eq!(Prefix::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "_", "a_", "a-b", "a b", "\u{e9}", "sixteen__letters", "ostiary", "a\0"] {
+            assert!(Prefix::new(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Prefix::default().to_string(), "key");
+    }
+
+    proptest! {
+        #[test]
+        fn every_issued_secret_is_well_formed_and_no_single_typing_error_is(
+            random: [u8; 24],
+            prefix in "[A-Za-z0-9_]{0,14}[A-Za-z0-9]",
+            at: prop::sample::Index,
+            typed in "[A-Za-z0-9_]",
+        ) {
+            prop_assume!(prefix != "ostiary");
+            let secret = Secret::issue(&Prefix::new(&prefix).unwrap(), random);
+            prop_assert!(secret.well_formed());
+            let mut text = secret.expose().to_owned();
+            let at = at.index(text.len());
+            text.replace_range(at..=at, &typed);
+            prop_assert_eq!(presented(&text).well_formed(), text == secret.expose());
+        }
+
+        #[test]
+        fn any_text_can_be_presented(text: String) {
+            let secret = presented(&text);
+            let _ = (secret.well_formed(), secret.start(), secret.digest(), secret.has_prefix(&Prefix::root_key()));
+        }
+    }
+}

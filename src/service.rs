@@ -1,0 +1,161 @@
+//! What ostiary does: every verb of the product, once.
+//!
+//! The only layer that writes, and only through [`change`](Ostiary::change), which takes a [`Permit`](caller::Permit)
+//! and leaves an audit event, or through [`settle`](Ostiary::settle), with which ostiary keeps house.
+//! It knows nothing of gRPC and nothing of where bytes are kept.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::domain::id::WorkspaceId;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Obstacle};
+use crate::store::{Engine, Failure, View};
+use crate::world::World;
+
+pub mod apis;
+mod assignments;
+pub mod audit;
+pub mod caller;
+pub mod change;
+mod counts;
+mod deliveries;
+mod described;
+pub mod due;
+pub mod founding;
+mod housekeeping;
+pub mod keys;
+pub mod listing;
+mod outcome;
+pub mod permissions;
+pub mod roles;
+pub mod root_keys;
+mod usage;
+pub mod verify;
+pub mod workspaces;
+
+pub use crate::store::Revision;
+pub use assignments::{Assignment, PermissionAssignment, RoleAssignment};
+pub use usage::RootKeyUsage;
+
+/// How long records stay after they have stopped being good.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Expired keys and root keys, and deleted root keys.
+    pub expired: Duration,
+    /// Deleted keys, which can be restored meanwhile.
+    pub deleted_keys: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { expired: 90 * DAY, deleted_keys: 30 * DAY }
+    }
+}
+
+/// Whether the sweep may remove records for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purging {
+    /// It may.
+    Allowed,
+    /// Not before an operator says that the clock, which jumped while ostiary was not running, is right.
+    Suspended,
+}
+
+/// The product: a store, a world, and what is remembered between calls.
+pub struct Ostiary {
+    engine: Arc<dyn Engine>,
+    world: Arc<World>,
+    retention: Retention,
+    purging: Purging,
+    operator: WorkspaceId,
+    page_key: [u8; 32],
+    usage: usage::Ledger,
+    deliveries: deliveries::Deliveries,
+    verify_fails: AtomicBool,
+}
+
+/// An answer, and the state that it reflects.
+#[derive(Debug, Clone)]
+pub struct Done<T> {
+    /// The answer.
+    pub answer: T,
+    /// The revision of the state, for a write that of its own commit.
+    pub revision: Revision,
+}
+
+/// Whether a change is made or only tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Make it.
+    Apply,
+    /// Run all checks, say what would happen, change nothing.
+    Rehearse,
+}
+
+/// A consistent look at the store, at one moment.
+pub struct Reading {
+    view: Box<dyn View>,
+    /// The moment.
+    pub now: Timestamp,
+}
+
+impl Reading {
+    fn done<T>(&self, answer: T) -> Done<T> {
+        Done { answer, revision: self.view.revision() }
+    }
+
+    fn view(&self) -> &dyn View {
+        self.view.as_ref()
+    }
+}
+
+impl Ostiary {
+    /// The world it lives in.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Whether changes can be made.
+    pub fn writable(&self) -> bool {
+        self.engine.writable()
+    }
+
+    /// Whether verifications can be answered: the last one did not fail for ostiary's own reasons.
+    pub fn verifiable(&self) -> bool {
+        !self.verify_fails.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Looks at a state at least as new as `min_revision`.
+    ///
+    /// Every commit is made by this instance, so its newest state is the newest there is, and a revision beyond it
+    /// was never issued.
+    async fn read(&self, min_revision: Option<Revision>) -> Result<Reading, Error> {
+        let reading = Reading { view: self.engine.view().await?, now: self.world.now() };
+        let head = reading.view.revision();
+        match min_revision {
+            Some(wanted) if wanted.epoch != head.epoch || wanted.counter > head.counter => Err(Error::Precondition {
+                obstacle: Obstacle::RevisionUnknown,
+                subject: wanted.to_string(),
+                description: "min_revision: this store has never issued that revision".to_owned(),
+            }),
+            Some(_) | None => Ok(reading),
+        }
+    }
+
+    /// Finishes what is queued, saves what is remembered, and refuses everything from then on.
+    pub async fn close(&self) {
+        if let Err(failure) = self.flush_usage().await {
+            tracing::warn!(?failure, "the usage of the last seconds could not be saved");
+        }
+        self.engine.close().await;
+    }
+}
+
+impl From<Failure> for change::Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Stop(failure.into())
+    }
+}

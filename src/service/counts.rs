@@ -1,0 +1,97 @@
+//! How many there are of something: rows kept by whoever keeps the thing, so that asking costs one look.
+
+use crate::domain::id::{ApiId, RoleId, WorkspaceId};
+use crate::error::Error;
+use crate::store::tables::{self, Counted};
+use crate::store::{Stop, Txn};
+
+use super::Reading;
+
+/// Which way a count goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// One more.
+    Up,
+    /// One less.
+    Down,
+}
+
+type CountKey = (WorkspaceId, Counted, [u8; 16]);
+
+fn key_of_api(workspace: WorkspaceId, api: ApiId) -> CountKey {
+    (workspace, Counted::KeysOfApi, api.bytes())
+}
+
+fn key_of_role(workspace: WorkspaceId, role: RoleId) -> CountKey {
+    (workspace, Counted::KeysOfRole, role.bytes())
+}
+
+fn key_of_administrators(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::Administrators, [0; 16])
+}
+
+fn step(tx: &mut Txn<'_>, key: &CountKey, by: By) -> Result<(), Stop> {
+    let count = tables::COUNTS.get(tx, key)?.unwrap_or(0);
+    let count = match by {
+        By::Up => count + 1,
+        By::Down => count.saturating_sub(1),
+    };
+    if count == 0 { tables::COUNTS.remove(tx, key) } else { tables::COUNTS.put(tx, key, &count) }
+}
+
+/// One key more or less in an API.
+pub fn keys_of_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_api(workspace, api), by)
+}
+
+/// One key more or less that holds a role.
+pub fn keys_of_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_role(workspace, role), by)
+}
+
+/// One administrator more or less.
+pub fn administrators(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_administrators(workspace), by)
+}
+
+/// How many administrators a workspace has, inside a transaction.
+pub fn administrators_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_administrators(workspace))?.unwrap_or(0))
+}
+
+/// How many keys an API has, inside a transaction.
+pub fn keys_of_api_now(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_api(workspace, api))?.unwrap_or(0))
+}
+
+/// How many keys hold a role, inside a transaction.
+pub fn keys_of_role_now(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_role(workspace, role))?.unwrap_or(0))
+}
+
+/// Forgets how many keys held a role that is gone.
+pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Result<(), Stop> {
+    tables::COUNTS.remove(tx, &key_of_role(workspace, role))
+}
+
+/// Forgets how many keys there were in an API that is gone.
+pub fn forget_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId) -> Result<(), Stop> {
+    tables::COUNTS.remove(tx, &key_of_api(workspace, api))
+}
+
+/// Forgets how many administrators a workspace had that is gone.
+pub fn forget_administrators(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
+    tables::COUNTS.remove(tx, &key_of_administrators(workspace))
+}
+
+impl Reading {
+    /// How many keys an API has.
+    pub(super) async fn keys_of_api(&self, workspace: WorkspaceId, api: ApiId) -> Result<u64, Error> {
+        Ok(tables::COUNTS.read(self.view(), &key_of_api(workspace, api)).await?.unwrap_or(0))
+    }
+
+    /// How many keys hold a role.
+    pub(super) async fn keys_of_role(&self, workspace: WorkspaceId, role: RoleId) -> Result<u64, Error> {
+        Ok(tables::COUNTS.read(self.view(), &key_of_role(workspace, role)).await?.unwrap_or(0))
+    }
+}

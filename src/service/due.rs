@@ -1,0 +1,419 @@
+//! What is to be done when: the schedule of expirations and of what is left to clear away.
+//!
+//! Whether a key is good never depends on any of this. The sweep records that a life has ended, once, and removes what
+//! nobody can use any more, in small transactions that wait behind what callers do.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::domain::audit::{EventName, Happening};
+use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::key::{Key, Presence};
+use crate::domain::root_key::RootKey;
+use crate::domain::time::{Expiry, Timestamp};
+use crate::error::Error;
+use crate::store::tables::{self, Task};
+use crate::store::{Stop, Txn};
+
+use super::audit::{Log, Signature};
+use super::counts;
+use super::housekeeping::Drawn;
+use super::listing::of;
+use super::{Ostiary, Purging, Retention, keys, root_keys};
+
+/// Entries of the schedule looked at at a time.
+const CHUNK: usize = 128;
+/// Expirations recorded in one transaction.
+const EXPIRED_AT_ONCE: usize = 16;
+/// Remembered calls forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: usize = 50;
+/// Index rows removed in one transaction.
+const CLEARED_AT_ONCE: usize = 100;
+
+/// An entry of the schedule.
+type Entry = (Timestamp, Task, WorkspaceId, [u8; 16]);
+
+/// Puts a task on the schedule.
+pub(super) fn schedule(
+    tx: &mut Txn<'_>,
+    moment: Timestamp,
+    task: Task,
+    workspace: WorkspaceId,
+    id: [u8; 16],
+) -> Result<(), Stop> {
+    tables::DUE.put(tx, &(moment, task, workspace, id), &())
+}
+
+/// What the schedule holds of one thing: when its life ends, and when it is removed for good.
+#[derive(PartialEq)]
+struct Plan {
+    expire: Option<Timestamp>,
+    purge: Option<Timestamp>,
+}
+
+impl Plan {
+    fn of_root_key(root_key: &RootKey, retention: Retention) -> Self {
+        let expire = root_key.expiry.moment().filter(|_| root_key.deleted.is_none());
+        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)) }
+    }
+
+    fn of_key(key: &Key, retention: Retention) -> Self {
+        match key.presence {
+            Presence::Here => Self { expire: key.expiry.moment(), purge: None },
+            Presence::Deleted(at) => Self { expire: None, purge: Some(at.after(retention.deleted_keys)) },
+            Presence::Gone(at) => Self { expire: None, purge: Some(at) },
+        }
+    }
+}
+
+/// Takes off the schedule what no longer holds, and puts on what does.
+///
+/// An end of life that has come stays, so that it is recorded even if it is overtaken before the sweep gets to it.
+fn replan(
+    tx: &mut Txn<'_>,
+    (before, after): (Option<Plan>, Plan),
+    (expire, purge): (Task, Task),
+    (workspace, id): (WorkspaceId, [u8; 16]),
+    (retention, now): (Retention, Timestamp),
+) -> Result<(), Stop> {
+    if before.as_ref() == Some(&after) {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        if let Some(moment) = before.expire.filter(|_| before.expire != after.expire) {
+            if !Expiry::At(moment).has_passed(now) {
+                tables::DUE.remove(tx, &(moment, expire, workspace, id))?;
+            }
+            // Where the end had been recorded, the removal is on the schedule in its place.
+            tables::DUE.remove(tx, &(moment.after(retention.expired), purge, workspace, id))?;
+        }
+        if let Some(moment) = before.purge {
+            tables::DUE.remove(tx, &(moment, purge, workspace, id))?;
+        }
+    }
+    if let Some(moment) = after.expire {
+        schedule(tx, moment, expire, workspace, id)?;
+    }
+    if let Some(moment) = after.purge {
+        schedule(tx, moment, purge, workspace, id)?;
+    }
+    Ok(())
+}
+
+/// Follows a change of a root key.
+pub(super) fn reschedule_root_key(
+    tx: &mut Txn<'_>,
+    before: Option<&RootKey>,
+    after: &RootKey,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let plans = (before.map(|key| Plan::of_root_key(key, retention)), Plan::of_root_key(after, retention));
+    let tasks = (Task::ExpireRootKey, Task::PurgeRootKey);
+    replan(tx, plans, tasks, (after.workspace, after.id.bytes()), (retention, now))
+}
+
+/// Follows a change of a key.
+pub(super) fn reschedule_key(
+    tx: &mut Txn<'_>,
+    before: Option<&Key>,
+    after: &Key,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let plans = (before.map(|key| Plan::of_key(key, retention)), Plan::of_key(after, retention));
+    replan(tx, plans, (Task::ExpireKey, Task::PurgeKey), (after.workspace, after.id.bytes()), (retention, now))
+}
+
+impl Ostiary {
+    /// Moments that are put on the schedule from now on, so that whoever waits for the next one can wait less.
+    /// It ends when some may have been missed: look at the schedule again.
+    pub async fn scheduled(&self) -> Result<BoxStream<'static, Timestamp>, Error> {
+        let head = self.read(None).await?.view.revision();
+        let commits = self.engine.changes(head);
+        let whole = commits.take_while(|commit| std::future::ready(commit.is_ok()));
+        let moments = whole.flat_map(|commit| {
+            let rows = commit.map(|commit| commit.rows.clone()).unwrap_or_default();
+            let put = rows.into_iter().filter(|(_, value)| value.is_some());
+            futures::stream::iter(put.filter_map(|(key, _)| tables::DUE.key_of(&key).map(|(moment, ..)| moment)))
+        });
+        Ok(moments.boxed())
+    }
+
+    /// Does all that is due, and says when the next thing will be.
+    pub async fn sweep_due(&self) -> Result<Option<Timestamp>, Error> {
+        let mut after: Option<Entry> = None;
+        loop {
+            let reading = self.read(None).await?;
+            let now = reading.now;
+            let entries = tables::DUE.list(reading.view(), &(), after.as_ref(), CHUNK).await?;
+            let entries: Vec<Entry> = entries.into_iter().map(|(entry, ())| entry).collect();
+            let due: Vec<Entry> =
+                entries.iter().copied().take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now)).collect();
+            self.do_all(&due).await?;
+            let next = entries.get(due.len()).map(|(moment, ..)| *moment);
+            if next.is_some() || entries.len() < CHUNK {
+                let forget = self.forget_calls().await?;
+                return Ok(next.into_iter().chain(forget).min());
+            }
+            after = due.last().copied();
+        }
+    }
+
+    async fn do_all(&self, due: &[Entry]) -> Result<(), Error> {
+        let is_expiry = |entry: &&Entry| matches!(entry.1, Task::ExpireRootKey | Task::ExpireKey);
+        let expired: Vec<Entry> = due.iter().filter(is_expiry).copied().collect();
+        for some in expired.chunks(EXPIRED_AT_ONCE) {
+            self.record_expired(some.to_vec()).await?;
+        }
+        if self.purging == Purging::Suspended {
+            return Ok(());
+        }
+        for entry in due.iter().filter(|entry| !is_expiry(entry)) {
+            self.clear(*entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Records that lives have ended, each once: the entry goes in the transaction that writes the event.
+    async fn record_expired(&self, entries: Vec<Entry>) -> Result<(), Error> {
+        let retention = self.retention;
+        self.settle(move |tx, drawn| {
+            let mut number = 0;
+            for entry in &entries {
+                if tables::DUE.get(tx, entry)?.is_some() {
+                    tables::DUE.remove(tx, entry)?;
+                    record_expiry(tx, *entry, drawn, &mut number, retention)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clear(&self, entry: Entry) -> Result<(), Error> {
+        let (_, task, workspace, id) = entry;
+        match task {
+            Task::ExpireRootKey | Task::ExpireKey => Ok(()),
+            Task::PurgeRootKey => self.settle(move |tx, _| purge_root_key(tx, entry)).await,
+            Task::PurgeKey => self.settle(move |tx, _| purge_key_when_due(tx, entry)).await,
+            Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
+            Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
+            Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
+            Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
+        }
+    }
+
+    /// Removes the index of a deleted role, then the role. Keys keep its id, which resolves to nothing.
+    async fn clear_role(&self, entry: Entry, workspace: WorkspaceId, role: RoleId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::ROLE_KEYS.list(reading.view(), &(workspace, role), None, CLEARED_AT_ONCE).await?;
+            if rows.is_empty() {
+                break;
+            }
+            self.settle(move |tx, _| rows.iter().try_for_each(|(row, ())| tables::ROLE_KEYS.remove(tx, row))).await?;
+        }
+        self.settle(move |tx, _| {
+            counts::forget_role(tx, workspace, role)?;
+            tables::ROLES.remove(tx, &(workspace, role))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    /// Removes the keys of a deleted API, then the API.
+    async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
+        self.clear_keys_of(workspace, api).await?;
+        self.settle(move |tx, _| {
+            counts::forget_api(tx, workspace, api)?;
+            tables::APIS.remove(tx, &(workspace, api))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    async fn clear_keys_of(&self, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::API_KEYS.list(reading.view(), &(workspace, api), None, CHUNK).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for ((_, _, key), ()) in rows {
+                self.settle(move |tx, _| purge_key(tx, workspace, key)).await?;
+            }
+        }
+    }
+
+    /// Removes everything in a deleted workspace but its part of the log, then the workspace.
+    async fn clear_workspace(&self, entry: Entry, workspace: WorkspaceId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let apis = tables::APIS.list(reading.view(), &of(workspace), None, CHUNK).await?;
+            let Some(((_, api), _)) = apis.into_iter().next() else { break };
+            self.clear_keys_of(workspace, api).await?;
+            self.settle(move |tx, _| {
+                counts::forget_api(tx, workspace, api)?;
+                tables::APIS.remove(tx, &(workspace, api))
+            })
+            .await?;
+        }
+        loop {
+            let reading = self.read(None).await?;
+            let roles = tables::ROLES.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            let permissions =
+                tables::PERMISSIONS.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            let root_keys = tables::ROOT_KEYS.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            if roles.is_empty() && permissions.is_empty() && root_keys.is_empty() {
+                break;
+            }
+            self.settle(move |tx, _| {
+                for (row, role) in &roles {
+                    tables::ROLE_NAMES.remove(tx, &(workspace, role.name.folded()))?;
+                    counts::forget_role(tx, workspace, row.1)?;
+                    tables::ROLES.remove(tx, row)?;
+                }
+                for (row, permission) in &permissions {
+                    tables::PERMISSION_SLUGS.remove(tx, &(workspace, permission.slug.folded()))?;
+                    tables::PERMISSIONS.remove(tx, row)?;
+                }
+                for (_, root_key) in &root_keys {
+                    remove_root_key(tx, root_key)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        self.settle(move |tx, _| {
+            counts::forget_administrators(tx, workspace)?;
+            tables::WORKSPACES.remove(tx, &(workspace,))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    /// Forgets calls that can no longer be repeated, and says when the next one may be forgotten.
+    async fn forget_calls(&self) -> Result<Option<Timestamp>, Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let now = reading.now;
+            let rows = tables::FORGETTABLE.list(reading.view(), &(), None, FORGOTTEN_AT_ONCE).await?;
+            let due: Vec<_> =
+                rows.iter().map(|(row, ())| *row).take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now)).collect();
+            let next = rows.get(due.len()).map(|((moment, ..), ())| *moment);
+            if due.is_empty() {
+                return Ok(next);
+            }
+            self.settle(move |tx, _| {
+                for row in &due {
+                    let &(moment, workspace, root_key, key) = row;
+                    let place = (workspace, root_key, key);
+                    // The same idempotency key may have been used again since.
+                    let remembered = tables::REMEMBERED.get(tx, &place)?;
+                    let meant = |time: u64| {
+                        Timestamp::from_millis_saturating(time).after(super::change::REMEMBERED_FOR) == moment
+                    };
+                    if remembered.is_some_and(|remembered| meant(remembered.time)) {
+                        tables::REMEMBERED.remove(tx, &place)?;
+                    }
+                    tables::FORGETTABLE.remove(tx, row)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+    }
+}
+
+fn record_expiry(
+    tx: &mut Txn<'_>,
+    (moment, task, workspace, id): Entry,
+    drawn: Drawn,
+    number: &mut u16,
+    retention: Retention,
+) -> Result<(), Stop> {
+    let (happening, expiry, purge) = match task {
+        Task::ExpireRootKey => match tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))? {
+            Some(root_key) => {
+                let target = root_keys::target(&root_key);
+                let happening = Happening::removed(EventName::ROOT_KEY_EXPIRE, target, root_key.facts());
+                let expiry = if root_key.deleted.is_none() { root_key.expiry } else { Expiry::Never };
+                (happening, expiry, Task::PurgeRootKey)
+            }
+            None => return Ok(()),
+        },
+        Task::ExpireKey => match tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))? {
+            Some(key) => {
+                let happening = Happening::removed(EventName::KEY_EXPIRE, keys::target(&key), key.facts());
+                let expiry = if key.presence == Presence::Here { key.expiry } else { Expiry::Never };
+                (happening, expiry, Task::PurgeKey)
+            }
+            None => return Ok(()),
+        },
+        Task::PurgeRootKey
+        | Task::PurgeKey
+        | Task::ClearApi
+        | Task::ClearRole
+        | Task::PurgePermission
+        | Task::ClearWorkspace => return Ok(()),
+    };
+    Log::resume(workspace, Signature::of_system(), drawn, *number).record(tx, happening)?;
+    *number += 1;
+    // A key that was given a new life meanwhile is not removed for the end of the old one.
+    if expiry == Expiry::At(moment) {
+        schedule(tx, moment.after(retention.expired), purge, workspace, id)?;
+    }
+    Ok(())
+}
+
+fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
+    let row = (root_key.workspace, root_key.id);
+    tables::ROOT_KEY_DIGESTS.remove(tx, &(root_key.digest.bytes(),))?;
+    tables::ROOT_KEY_USAGE.remove(tx, &row)?;
+    tables::ROOT_KEYS.remove(tx, &row)
+}
+
+fn purge_root_key(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    if tables::DUE.get(tx, &entry)?.is_some() {
+        tables::DUE.remove(tx, &entry)?;
+        if let Some(root_key) = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))? {
+            remove_root_key(tx, &root_key)?;
+        }
+    }
+    Ok(())
+}
+
+fn purge_permission(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    tables::PERMISSIONS.remove(tx, &(workspace, PermissionId::from_bytes(id)))?;
+    tables::DUE.remove(tx, &entry)
+}
+
+fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    if tables::DUE.get(tx, &entry)?.is_some() {
+        tables::DUE.remove(tx, &entry)?;
+        purge_key(tx, workspace, KeyId::from_bytes(id))?;
+    }
+    Ok(())
+}
+
+/// Removes all rows of a key. What the schedule still holds of it finds nothing and goes.
+fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), Stop> {
+    let Some(key) = tables::KEYS.get(tx, &(workspace, id))? else { return Ok(()) };
+    if key.presence == Presence::Here {
+        counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        for role in &key.roles {
+            counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
+        }
+    }
+    for role in &key.roles {
+        tables::ROLE_KEYS.remove(tx, &(workspace, *role, id))?;
+    }
+    tables::API_KEYS.remove(tx, &(workspace, key.api, id))?;
+    tables::KEY_DIGESTS.remove(tx, &(workspace, key.digest.bytes()))?;
+    tables::KEY_USAGE.remove(tx, &(workspace, id))?;
+    tables::KEYS.remove(tx, &(workspace, id))
+}

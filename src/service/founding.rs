@@ -1,0 +1,128 @@
+//! The first start: an empty store becomes one with an operator's workspace and its first root key.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::domain::audit::{EventName, Happening};
+use crate::domain::etag::Etag;
+use crate::domain::id::{EventId, RootKeyId, WorkspaceId};
+use crate::domain::name::{Name, WORKSPACE_NAME};
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::domain::workspace::{Purpose, Workspace};
+use crate::error::Error;
+use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
+use crate::world::World;
+
+use super::audit::{Log, Signature};
+use super::{Ostiary, Purging, Retention, root_keys, workspaces};
+
+/// What the first root key of all may do: administer its own workspace, and manage all workspaces.
+const FIRST_GRANTS: [&str; 2] = ["*.*.*", "workspaces.*.*"];
+/// What the operator's workspace is called at first.
+const OPERATOR_NAME: &str = "default";
+
+/// What is drawn for the first start.
+struct Founding {
+    workspace: WorkspaceId,
+    root_key: RootKeyId,
+    secret: Secret,
+    page_key: [u8; 32],
+    now: Timestamp,
+    first_event: EventId,
+}
+
+/// Whether anything has ever been stored.
+pub async fn is_empty(engine: &dyn Engine) -> Result<bool, Error> {
+    let view = engine.view().await?;
+    Ok(tables::OPERATOR.read(view.as_ref(), &()).await?.is_none())
+}
+
+/// The highest instant that a former run has shown and stored.
+pub async fn stored_instant(engine: &dyn Engine) -> Result<Option<Timestamp>, Error> {
+    let view = engine.view().await?;
+    Ok(tables::CLOCK.read(view.as_ref(), &()).await?.map(Timestamp::from_millis_saturating))
+}
+
+/// Makes the operator's workspace with this secret as its first root key. Where there is one already, nothing happens.
+pub async fn found(engine: &dyn Engine, world: &World, secret: Secret) -> Result<(), Error> {
+    let founding = Founding {
+        workspace: WorkspaceId::from_bytes(world.ulid()),
+        root_key: RootKeyId::from_bytes(world.ulid()),
+        secret,
+        page_key: world.random(),
+        now: world.now(),
+        first_event: EventId::from_bytes(world.ulid()),
+    };
+    let body: Body = Box::new(move |tx| founded(tx, &founding));
+    engine.transact(Priority::Interactive, body).await?;
+    Ok(())
+}
+
+fn founded(tx: &mut Txn<'_>, founding: &Founding) -> Result<Decision, Stop> {
+    if tables::OPERATOR.get(tx, &())?.is_some() {
+        return Ok(Decision::Discard);
+    }
+    let Founding { workspace: id, root_key, secret, page_key, now, first_event } = founding;
+    let workspace = Workspace {
+        id: *id,
+        name: Name::new(OPERATOR_NAME, WORKSPACE_NAME).expect("written here"),
+        purpose: Purpose::Operator,
+        enabled: true,
+        created: *now,
+        updated: *now,
+        etag: Etag::FIRST,
+        deleted: None,
+    };
+    tables::PAGE_KEY.put(tx, &(), page_key)?;
+    tables::OPERATOR.put(tx, &(), id)?;
+    tables::CLOCK.put(tx, &(), &now.millis())?;
+    tables::WORKSPACES.put(tx, &(*id,), &workspace)?;
+    let root_key = workspaces::first_root_key(*id, *root_key, &FIRST_GRANTS, secret, *now);
+    root_keys::put(tx, None, &root_key, Retention::default(), *now)?;
+    let mut log = Log::open(*id, Signature::of_operator(), *now, *first_event);
+    let made = Happening::made(EventName::WORKSPACE_CREATE, workspaces::target(&workspace), workspace.facts());
+    log.record(tx, made)?;
+    let made = Happening::made(EventName::ROOT_KEY_CREATE, root_keys::target(&root_key), root_key.facts());
+    log.record(tx, made)?;
+    Ok(Decision::Commit)
+}
+
+impl Ostiary {
+    /// Opens a store that has been founded.
+    pub async fn open(
+        engine: Arc<dyn Engine>,
+        world: Arc<World>,
+        retention: Retention,
+        purging: Purging,
+    ) -> Result<Self, Error> {
+        let view = engine.view().await?;
+        let operator = tables::OPERATOR.read(view.as_ref(), &()).await?;
+        let page_key = tables::PAGE_KEY.read(view.as_ref(), &()).await?;
+        drop(view);
+        let (Some(operator), Some(page_key)) = (operator, page_key) else {
+            return Err(Error::Internal("the store has not been founded".to_owned()));
+        };
+        Ok(Self {
+            engine,
+            world,
+            retention,
+            purging,
+            operator,
+            page_key,
+            usage: super::usage::Ledger::default(),
+            deliveries: super::deliveries::Deliveries::default(),
+            verify_fails: AtomicBool::new(false),
+        })
+    }
+
+    /// The operator's workspace.
+    pub fn operator(&self) -> WorkspaceId {
+        self.operator
+    }
+
+    /// Stores the present instant, before which no later run will begin.
+    pub async fn save_time(&self) -> Result<(), Error> {
+        self.settle(move |tx, drawn| tables::CLOCK.put(tx, &(), &drawn.now.millis())).await
+    }
+}

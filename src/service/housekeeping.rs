@@ -1,0 +1,43 @@
+//! What ostiary writes for itself: no caller asked for it, so there is no permit, and its own name stands in the log.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::domain::id::EventId;
+use crate::domain::time::Timestamp;
+use crate::error::Error;
+use crate::store::{Body, Decision, Priority, Stop, Txn};
+
+use super::Ostiary;
+
+/// What a transaction of the house was drawn with.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawn {
+    /// The moment.
+    pub now: Timestamp,
+    /// Where the ids of its events begin.
+    pub first_event: EventId,
+}
+
+impl Ostiary {
+    /// Makes a background change durable. It waits behind what callers do, so it must be small.
+    pub(super) async fn settle<T, F>(&self, mut decide: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Txn<'_>, Drawn) -> Result<T, Stop> + Send + 'static,
+    {
+        let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulid()) };
+        let slot = Arc::new(Mutex::new(None));
+        let body: Body = {
+            let slot = Arc::clone(&slot);
+            Box::new(move |tx| {
+                let answer = decide(tx, drawn)?;
+                *slot.lock() = Some(answer);
+                Ok(Decision::Commit)
+            })
+        };
+        self.engine.transact(Priority::Background, body).await?;
+        slot.lock().take().ok_or_else(|| Error::Internal("a transaction did not decide".to_owned()))
+    }
+}

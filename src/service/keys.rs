@@ -1,0 +1,610 @@
+//! API keys: made, found, listed, changed, deleted, restored. Verifying them stands in `verify.rs`.
+
+use crate::domain::api::Api;
+use crate::domain::audit::{EventName, Happening, Target};
+use crate::domain::capability::Capability;
+use crate::domain::etag::Etag;
+use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::key::{DescribedKey, IssuedKey, Key, Presence, State};
+use crate::domain::kind::Kind;
+use crate::domain::name::Name;
+use crate::domain::network::AllowList;
+use crate::domain::role::Role;
+use crate::domain::secret::{Prefix, Secret};
+use crate::domain::time::{Expiry, Timestamp};
+use crate::domain::value::Metadata;
+use crate::error::Error;
+use crate::store::{Stop, Txn, tables};
+
+use super::assignments::{check_numbers, obtain_roles};
+use super::caller::Caller;
+use super::change::{Change, Effect, Halt};
+use super::counts::{self, By};
+use super::described::{described, living_roles, references};
+use super::listing::{Page, PageRequest, of};
+use super::permissions::{Living, insist_on_removals};
+use super::{Done, Ostiary, Reading, Retention, Revision, Run, apis, due};
+
+/// What a key is to be.
+#[derive(Debug, Clone)]
+pub struct KeyDraft {
+    /// The set that it is to be part of.
+    pub api: ApiId,
+    /// What people call it; may be empty.
+    pub name: Name,
+    /// What its secret is to begin with; else the API says.
+    pub prefix: Option<Prefix>,
+    /// What is kept beside it.
+    pub metadata: Metadata,
+    /// Roles that it is to hold.
+    pub roles: Vec<Reference<RoleId>>,
+    /// Permissions that it is to hold directly.
+    pub permissions: Vec<Reference<PermissionId>>,
+    /// Switched on.
+    pub enabled: bool,
+    /// How long it is to live; else the API says.
+    pub expiry: Option<Expiry>,
+    /// From where it may be used.
+    pub allowed: AllowList,
+}
+
+/// What is to be different about a key.
+#[derive(Debug, Clone, Default)]
+pub struct KeyPatch {
+    /// The name.
+    pub name: Option<Name>,
+    /// All metadata.
+    pub metadata: Option<Metadata>,
+    /// The switch.
+    pub enabled: Option<bool>,
+    /// The life; an expired key can be given a new one.
+    pub expiry: Option<Expiry>,
+    /// All addresses.
+    pub allowed: Option<AllowList>,
+    /// All roles.
+    pub roles: Option<Vec<Reference<RoleId>>>,
+    /// All direct permissions.
+    pub permissions: Option<Vec<Reference<PermissionId>>>,
+}
+
+/// How a key is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It can be restored for a while.
+    Restorable,
+    /// For good.
+    Permanent,
+}
+
+/// Which keys to show. Everything that is set must agree.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFilter {
+    /// Of this API.
+    pub api: Option<ApiId>,
+    /// Holding this role.
+    pub role: Option<Reference<RoleId>>,
+    /// Holding this permission directly.
+    pub permission: Option<Reference<PermissionId>>,
+    /// The state.
+    pub state: Option<State>,
+    /// Part of the name, ignoring ASCII case.
+    pub name_contains: Option<String>,
+    /// Exactly this beginning of the secret.
+    pub start: Option<String>,
+    /// Made by this root key.
+    pub created_by: Option<RootKeyId>,
+    /// Expiring before this moment.
+    pub expire_before: Option<Timestamp>,
+    /// Last found good before this moment, or never.
+    pub last_used_before: Option<Timestamp>,
+    /// Whether deleted keys that can still be restored are shown too.
+    pub deleted: Shown,
+}
+
+/// Whether deleted things are part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shown {
+    /// They are left out.
+    #[default]
+    No,
+    /// They are shown.
+    Yes,
+}
+
+impl KeyFilter {
+    fn admits(&self, key: &Key, now: Timestamp, role: Option<RoleId>, permission: Option<PermissionId>) -> bool {
+        let Self {
+            api,
+            role: _,       // resolved by the caller
+            permission: _, // resolved by the caller
+            state,
+            name_contains,
+            start,
+            created_by,
+            expire_before,
+            last_used_before: _, // known only once the usage has been read
+            deleted,
+        } = self;
+        let present = match key.presence {
+            Presence::Here => true,
+            Presence::Deleted(_) => *deleted == Shown::Yes,
+            Presence::Gone(_) => false,
+        };
+        present
+            && api.is_none_or(|api| key.api == api)
+            && role.is_none_or(|role| key.roles.contains(&role))
+            && permission.is_none_or(|permission| key.permissions.iter().any(|held| held.id == permission))
+            && state.is_none_or(|state| key.state(now) == state)
+            && name_contains.as_ref().is_none_or(|part| key.name.folded().contains(&part.to_ascii_lowercase()))
+            && start.as_ref().is_none_or(|start| key.start == *start)
+            && created_by.is_none_or(|creator| key.created_by == creator)
+            && expire_before.is_none_or(|before| key.expiry.moment().is_some_and(|moment| moment < before))
+    }
+}
+
+pub(super) fn target(key: &Key) -> Target {
+    Target::new(Kind::Key, key.id, &key.name)
+}
+
+/// Writes a key, and with it what follows from it: its places in the indexes, the counts and the schedule.
+pub(super) fn put(
+    tx: &mut Txn<'_>,
+    before: Option<&Key>,
+    after: &Key,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let workspace = after.workspace;
+    tables::KEYS.put(tx, &(workspace, after.id), after)?;
+    if before.is_none() {
+        tables::KEY_DIGESTS.put(tx, &(workspace, after.digest.bytes()), &after.id)?;
+        tables::API_KEYS.put(tx, &(workspace, after.api, after.id), &())?;
+    }
+    let had = before.map_or(&[][..], |before| &before.roles);
+    for role in had.iter().filter(|role| !after.roles.contains(role)) {
+        tables::ROLE_KEYS.remove(tx, &(workspace, *role, after.id))?;
+    }
+    for role in after.roles.iter().filter(|role| !had.contains(role)) {
+        tables::ROLE_KEYS.put(tx, &(workspace, *role, after.id), &())?;
+    }
+    recount(tx, before, after)?;
+    due::reschedule_key(tx, before, after, retention, now)
+}
+
+/// Keeps the counts of keys that are there, per API and per role.
+fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), Stop> {
+    let here = |key: &Key| key.presence == Presence::Here;
+    let was = before.filter(|key| here(key));
+    let is = Some(after).filter(|key| here(key));
+    match (was, is) {
+        (None, Some(key)) => counts::keys_of_api(tx, key.workspace, key.api, By::Up)?,
+        (Some(key), None) => counts::keys_of_api(tx, key.workspace, key.api, By::Down)?,
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let had = was.map_or(&[][..], |key| &key.roles);
+    let has = is.map_or(&[][..], |key| &key.roles);
+    for role in had.iter().filter(|role| !has.contains(role)) {
+        counts::keys_of_role(tx, after.workspace, *role, By::Down)?;
+    }
+    for role in has.iter().filter(|role| !had.contains(role)) {
+        counts::keys_of_role(tx, after.workspace, *role, By::Up)?;
+    }
+    Ok(())
+}
+
+/// The key of that id with its API, deleted or not, if the caller may do this to it and its API is still there.
+pub(super) fn find_any(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<(Key, Api), Halt> {
+    let name = id.to_string();
+    let not_found = || Error::not_found(Kind::Key, &name);
+    let workspace = change.workspace();
+    let key = tables::KEYS.get(change.tx, &(workspace, id))?.ok_or_else(not_found)?;
+    change.insist(capability, key.api, (Kind::Key, &name))?;
+    let api = tables::APIS.get(change.tx, &(workspace, key.api))?.filter(|api| api.deleted.is_none());
+    match key.presence {
+        Presence::Gone(_) => Err(not_found().into()),
+        Presence::Here | Presence::Deleted(_) => Ok((key, api.ok_or_else(not_found)?)),
+    }
+}
+
+/// The key of that id, if the caller may do this to it and it is not deleted.
+pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
+    let (key, _) = find_any(change, capability, id)?;
+    if key.presence == Presence::Here { Ok(key) } else { Err(Error::not_found(Kind::Key, id).into()) }
+}
+
+/// The ids of roles, in order.
+pub(super) fn ids(roles: &[Role]) -> Vec<RoleId> {
+    let mut ids: Vec<RoleId> = roles.iter().map(|role| role.id).collect();
+    ids.sort();
+    ids
+}
+
+impl Reading {
+    /// Which of the permissions that a key holds still exist.
+    pub(super) async fn living_of_key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Living, Error> {
+        match tables::KEYS.read(self.view(), &(workspace, id)).await? {
+            Some(key) => self.living(workspace, &key.permissions).await,
+            None => Ok(Living::default()),
+        }
+    }
+
+    /// A key that has not been deleted for good, in an API that is there.
+    async fn key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Option<Key>, Error> {
+        let key = tables::KEYS.read(self.view(), &(workspace, id)).await?;
+        let Some(key) = key.filter(|key| !matches!(key.presence, Presence::Gone(_))) else { return Ok(None) };
+        let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
+        Ok(api.filter(|api| api.deleted.is_none()).map(|_| key))
+    }
+}
+
+impl Ostiary {
+    /// Makes a key.
+    pub async fn create_key(&self, caller: &Caller, draft: KeyDraft, run: Run) -> Result<Done<IssuedKey>, Error> {
+        let permit = caller.permit(Capability::CreateKey)?;
+        let workspace = caller.workspace_id();
+        let retention = self.retention;
+        let mut made = None;
+        let mut fresh = false;
+        let mut done = self
+            .trying(async || {
+                let reading = self.read(None).await?;
+                let api = tables::APIS.read(reading.view(), &(workspace, draft.api)).await?;
+                let by_default = api.and_then(|api| api.default_prefix);
+                let prefix = draft.prefix.clone().or_else(|| by_default.clone()).unwrap_or_default();
+                let secret = Secret::issue(&prefix, self.world.random());
+                let id = KeyId::from_bytes(self.world.ulid());
+                let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
+                self.prepare_delivery(caller, id.bytes(), &secret);
+                made = Some(id);
+                let draft = draft.clone();
+                let changed = self
+                    .change(permit, run, move |change| {
+                        let KeyDraft { api, name, prefix: _, metadata, roles, permissions: _, enabled, expiry, allowed } =
+                            draft.clone();
+                        let api = apis::find(change, Capability::CreateKey, api)?;
+                        if draft.prefix.is_none() && api.default_prefix != by_default {
+                            return Err(Error::Conflict.into());
+                        }
+                        let roles = obtain_roles(change, &roles, &[])?;
+                        let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
+                        check_numbers(roles.len(), permissions.len())?;
+                        let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
+                        let key = Key {
+                            id,
+                            workspace,
+                            api: api.id,
+                            name,
+                            prefix: prefix.clone(),
+                            start: secret.start(),
+                            digest: secret.digest(),
+                            metadata,
+                            roles: ids(&roles),
+                            permissions,
+                            enabled,
+                            expiry: expiry.unwrap_or_else(|| by_api().into()),
+                            allowed,
+                            created_by: change.caller.id,
+                            created: change.now,
+                            updated: change.now,
+                            etag: Etag::FIRST,
+                            presence: Presence::Here,
+                        };
+                        put(change.tx, None, &key, retention, change.now)?;
+                        let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
+                            .concerning(apis::target(&api));
+                        let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
+                        let key = DescribedKey { key, roles: references(&roles), permissions, last_used: None };
+                        Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
+                    })
+                    .await?;
+                fresh = !changed.repeated;
+                Ok(changed)
+            })
+            .await?;
+        let id = done.answer.key.key.id;
+        let secret = done.answer.secret.take().filter(|_| fresh && made == Some(id));
+        done.answer.secret = self.deliver(caller, run, secret, (Kind::Key, id.bytes(), &id))?;
+        Ok(done)
+    }
+
+    /// One key, deleted ones that can still be restored included.
+    pub async fn key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        min_revision: Option<Revision>,
+    ) -> Result<Done<DescribedKey>, Error> {
+        caller.permit(Capability::ReadKey)?;
+        let reading = self.read(min_revision).await?;
+        let name = id.to_string();
+        let key = reading.key(caller.workspace_id(), id).await?;
+        let key = key.ok_or_else(|| Error::not_found(Kind::Key, &name))?;
+        self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, &name), reading.now)?;
+        let described = self.described_key(&reading, key).await?;
+        Ok(reading.done(described))
+    }
+
+    /// The key of a secret. The error names no part of it.
+    pub async fn look_up_key(
+        &self,
+        caller: &Caller,
+        secret: Secret,
+        min_revision: Option<Revision>,
+    ) -> Result<Done<DescribedKey>, Error> {
+        caller.permit(Capability::ReadKey)?;
+        let workspace = caller.workspace_id();
+        let reading = self.read(min_revision).await?;
+        let name = "of that secret";
+        let not_found = || Error::not_found(Kind::Key, name);
+        let id = if secret.well_formed() {
+            tables::KEY_DIGESTS.read(reading.view(), &(workspace, secret.digest().bytes())).await?
+        } else {
+            None
+        };
+        let key = reading.key(workspace, id.ok_or_else(not_found)?).await?;
+        let key = key.filter(|key| key.presence == Presence::Here).ok_or_else(not_found)?;
+        self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, name), reading.now)?;
+        let described = self.described_key(&reading, key).await?;
+        Ok(reading.done(described))
+    }
+
+    /// The keys of the APIs that the caller may read.
+    pub async fn list_keys(
+        &self,
+        caller: &Caller,
+        filter: KeyFilter,
+        page: PageRequest,
+        min_revision: Option<Revision>,
+    ) -> Result<Done<Page<DescribedKey>>, Error> {
+        caller.permit(Capability::ReadKey)?;
+        let workspace = caller.workspace_id();
+        let reading = self.read(min_revision).await?;
+        let mut listing = KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
+        let nothing = Page { items: Vec::new(), next: String::new() };
+        if let Some(role) = &filter.role {
+            match reading.find_role(workspace, role).await? {
+                Some(role) => listing.role = Some(role.id),
+                None => return Ok(reading.done(nothing)),
+            }
+        }
+        if let Some(permission) = &filter.permission {
+            match reading.find_permission(workspace, permission).await? {
+                Some(permission) => listing.permission = Some(permission.id),
+                None => return Ok(reading.done(nothing)),
+            }
+        }
+        let page = listing.page(&page).await?;
+        Ok(reading.done(page))
+    }
+
+    /// Changes a key. An expired one can be given a new life.
+    pub async fn update_key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        patch: KeyPatch,
+        etag: String,
+        run: Run,
+    ) -> Result<Done<DescribedKey>, Error> {
+        let permit = caller.permit(Capability::UpdateKey)?;
+        let workspace = caller.workspace_id();
+        let retention = self.retention;
+        self.trying(async || {
+            let (patch, etag) = (patch.clone(), etag.clone());
+            let reading = self.read(None).await?;
+            let living = reading.living_of_key(workspace, id).await?;
+            let references = patch.permissions.as_deref().unwrap_or_default();
+            let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
+            self.change(permit, run, move |change| {
+                let KeyPatch { name, metadata, enabled, expiry, allowed, roles, permissions } = patch.clone();
+                let before = find(change, Capability::UpdateKey, id)?;
+                if !before.etag.matches(&etag) {
+                    return Err(Error::EtagMismatch.into());
+                }
+                let mut after = Key {
+                    name: name.unwrap_or_else(|| before.name.clone()),
+                    metadata: metadata.unwrap_or_else(|| before.metadata.clone()),
+                    enabled: enabled.unwrap_or(before.enabled),
+                    expiry: expiry.unwrap_or(before.expiry),
+                    allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
+                    ..before.clone()
+                };
+                if let Some(roles) = roles {
+                    after.roles = super::assignments::replaced_roles(change, &before, &roles)?;
+                }
+                if permissions.is_some() {
+                    let had = living.among(&before.permissions, &[])?;
+                    let has = wanted.obtain(change, Capability::AddPermissionToKey, &had)?;
+                    insist_on_removals(change, Capability::RemovePermissionFromKey, &had, &has)?;
+                    if has != had {
+                        after.permissions = has;
+                    }
+                }
+                check_numbers(after.roles.len(), after.permissions.len())?;
+                rewrite(change, &before, after, &living, retention)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Deletes a key; unless for good, it can be restored for a while.
+    pub async fn delete_key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        deletion: Deletion,
+        etag: String,
+        run: Run,
+    ) -> Result<Done<()>, Error> {
+        let permit = caller.permit(Capability::DeleteKey)?;
+        let retention = self.retention;
+        let changed = self
+            .change(permit, run, move |change| {
+                let (before, _) = find_any(change, Capability::DeleteKey, id)?;
+                if !before.etag.matches(&etag) {
+                    return Err(Error::EtagMismatch.into());
+                }
+                let presence = match (deletion, before.presence) {
+                    (Deletion::Permanent, _) => Presence::Gone(change.now),
+                    (Deletion::Restorable, Presence::Here) => Presence::Deleted(change.now),
+                    (Deletion::Restorable, Presence::Deleted(_) | Presence::Gone(_)) => {
+                        return Err(Error::not_found(Kind::Key, id).into());
+                    }
+                };
+                let after = Key { presence, updated: change.now, etag: before.etag.next(), ..before.clone() };
+                put(change.tx, Some(&before), &after, retention, change.now)?;
+                let happening = Happening::removed(EventName::KEY_DELETE, target(&before), before.facts());
+                Ok(Effect::Changed((), happening))
+            })
+            .await?;
+        Ok(changed.done)
+    }
+
+    /// Restores a deleted key with what it holds that still exists. It needs all that making it anew would need.
+    pub async fn undelete_key(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        etag: String,
+        run: Run,
+    ) -> Result<Done<DescribedKey>, Error> {
+        let permit = caller.permit(Capability::DeleteKey)?;
+        caller.permit(Capability::CreateKey)?;
+        caller.permit(Capability::UpdateKey)?;
+        let retention = self.retention;
+        self.trying(async || {
+            let etag = etag.clone();
+            let living = self.read(None).await?.living_of_key(caller.workspace_id(), id).await?;
+            self.change(permit, run, move |change| {
+                change.insist_any(Capability::CreateKey)?;
+                change.insist_any(Capability::UpdateKey)?;
+                let name = id.to_string();
+                let (before, api) = find_any(change, Capability::DeleteKey, id)?;
+                change.insist(Capability::CreateKey, api.id, (Kind::Key, &name))?;
+                change.insist(Capability::UpdateKey, api.id, (Kind::Key, &name))?;
+                if !before.etag.matches(&etag) {
+                    return Err(Error::EtagMismatch.into());
+                }
+                if before.presence == Presence::Here {
+                    return Err(Error::AlreadyExists { kind: Kind::Key, name }.into());
+                }
+                let roles = living_roles(change, &before.roles)?;
+                for role in &roles {
+                    change.insist_any(Capability::AddRoleToKey)?;
+                    change.insist(Capability::AddRoleToKey, role.id, (Kind::Role, role.name.as_str()))?;
+                }
+                let permissions = living.among(&before.permissions, &[])?;
+                for held in &permissions {
+                    change.insist_any(Capability::AddPermissionToKey)?;
+                    let named = (Kind::Permission, held.slug.as_str());
+                    change.insist(Capability::AddPermissionToKey, held.id, named)?;
+                }
+                let after = Key {
+                    presence: Presence::Here,
+                    roles: ids(&roles),
+                    permissions,
+                    updated: change.now,
+                    etag: before.etag.next(),
+                    ..before.clone()
+                };
+                put(change.tx, Some(&before), &after, retention, change.now)?;
+                let happening = Happening::made(EventName::KEY_UNDELETE, target(&after), after.facts());
+                Ok(Effect::Changed(described(change, after, &living, &[])?, happening))
+            })
+            .await
+        })
+        .await
+    }
+}
+
+/// Writes what has become of a key, unless nothing has.
+pub(super) fn rewrite(
+    change: &mut Change<'_, '_>,
+    before: &Key,
+    mut after: Key,
+    living: &Living,
+    retention: Retention,
+) -> Result<Effect<DescribedKey>, Halt> {
+    let added = after.permissions.clone();
+    if after == *before {
+        return Ok(Effect::Unchanged(described(change, after, living, &[])?));
+    }
+    after.updated = change.now;
+    after.etag = before.etag.next();
+    put(change.tx, Some(before), &after, retention, change.now)?;
+    let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), after.facts());
+    // What has just been obtained exists; what it held before has been looked at.
+    let just_added = if after.permissions == before.permissions { &[][..] } else { &added };
+    Ok(Effect::Changed(described(change, after, living, just_added)?, happening))
+}
+
+/// A list of keys under way.
+struct KeyListing<'a> {
+    ostiary: &'a Ostiary,
+    caller: &'a Caller,
+    reading: &'a Reading,
+    filter: &'a KeyFilter,
+    role: Option<RoleId>,
+    permission: Option<PermissionId>,
+}
+
+impl KeyListing<'_> {
+    /// Walks the index that says most about the filter.
+    async fn page(&self, page: &PageRequest) -> Result<Page<DescribedKey>, Error> {
+        let workspace = self.caller.workspace_id();
+        let Self { ostiary, reading, .. } = *self;
+        let mut found = Vec::new();
+        if let Some(role) = self.role {
+            let mut walk = ostiary.walk(&tables::ROLE_KEYS, (workspace, role), page)?;
+            while let Some(((_, _, id), ())) = walk.next(reading).await? {
+                if self.take(id, &mut found).await? && walk.took_one() {
+                    break;
+                }
+            }
+            Ok(walk.page(found))
+        } else if let Some(api) = self.filter.api {
+            let mut walk = ostiary.walk(&tables::API_KEYS, (workspace, api), page)?;
+            while let Some(((_, _, id), ())) = walk.next(reading).await? {
+                if self.take(id, &mut found).await? && walk.took_one() {
+                    break;
+                }
+            }
+            Ok(walk.page(found))
+        } else {
+            let mut walk = ostiary.walk(&tables::KEYS, of(workspace), page)?;
+            while let Some((_, key)) = walk.next(reading).await? {
+                if self.consider(key, &mut found).await? && walk.took_one() {
+                    break;
+                }
+            }
+            Ok(walk.page(found))
+        }
+    }
+
+    async fn take(&self, id: KeyId, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
+        match tables::KEYS.read(self.reading.view(), &(self.caller.workspace_id(), id)).await? {
+            Some(key) => self.consider(key, found).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Puts the key on the page if it belongs there; whether it did.
+    async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
+        let Self { ostiary, caller, reading, filter, role, permission } = *self;
+        if !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
+            return Ok(false);
+        }
+        let api = tables::APIS.read(reading.view(), &(key.workspace, key.api)).await?;
+        if api.is_none_or(|api| api.deleted.is_some()) {
+            return Ok(false);
+        }
+        let described = ostiary.described_key(reading, key).await?;
+        let used_before = |before: Timestamp| described.last_used.is_none_or(|last| last < before);
+        let admitted = filter.last_used_before.is_none_or(used_before);
+        if admitted {
+            found.push(described);
+        }
+        Ok(admitted)
+    }
+}

@@ -1,0 +1,294 @@
+//! The one thread that writes.
+//!
+//! It runs the bodies that wait one after another, each on what those before it left, and syncs once for all of them.
+//! Nobody is answered before that, not even those who wrote nothing: what they saw was not durable yet.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redb::{Database, Durability, ReadableTable, Table};
+use tokio::sync::oneshot;
+
+use super::super::txn::{self, Writes};
+use super::super::{Commit, Failure, Revision, Stop};
+use super::file::{HEAD_ROW, Opener, ROWS, failure};
+use super::queue::{Job, Next};
+use super::view::copied;
+use super::{Open, Shared};
+
+/// Rows after which a group is committed.
+const GROUP_ROWS_MAX: usize = 16_384;
+/// Bytes of keys and values after which a group is committed.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+/// How long to wait before the second attempt to open the file again; the first one is made at once.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
+/// How long to wait at most between two attempts.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    opener: Opener,
+    shared: Arc<Shared>,
+    /// Nothing only after the end of a healing that was cut short by closing.
+    database: Option<Arc<Database>>,
+    opening: u64,
+    /// The newest commit that is known to be durable.
+    durable: u64,
+    /// The highest counter that any body has seen; no other commit may ever have it.
+    issued: u64,
+}
+
+/// Transactions that become durable together.
+#[derive(Default)]
+struct Group {
+    answers: Vec<(oneshot::Sender<Result<Revision, Failure>>, Answer)>,
+    commits: Vec<Commit>,
+    rows: usize,
+    bytes: usize,
+    /// From here on a failure leaves it open whether anything is on disk.
+    committing: bool,
+}
+
+enum Answer {
+    Wrote(Revision),
+    Read(Revision),
+    Failed(Failure),
+}
+
+impl Writer {
+    pub(super) fn new(opener: Opener, shared: Arc<Shared>, database: Arc<Database>, head: u64) -> Self {
+        Self { opener, shared, database: Some(database), opening: 0, durable: head, issued: head }
+    }
+
+    /// Until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.shared.queue.next() {
+                Next::Group(jobs) => self.groups(jobs),
+                Next::Reopen(opening, failure) if opening == self.opening => self.heal(&failure),
+                Next::Reopen(..) => {}
+                Next::End => break,
+            }
+        }
+    }
+
+    fn groups(&mut self, mut jobs: VecDeque<Job>) {
+        while !jobs.is_empty() {
+            if let Err(failure) = self.group(&mut jobs) {
+                for Job { answer, .. } in jobs.drain(..) {
+                    // Whoever asked may have left; so may all those below.
+                    let _ = answer.send(Err(refusal(&failure)));
+                }
+                self.heal(&failure);
+            }
+        }
+    }
+
+    /// Runs as many transactions as fit into one commit. Fails if the file must be opened again.
+    fn group(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failure> {
+        let Some(database) = self.database.clone() else {
+            return Err(Failure::Closed);
+        };
+        let mut group = Group::default();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.commit(&database, jobs, &mut group)));
+        let ended = ended.unwrap_or_else(|_| Err(Failure::Unavailable("the store panicked".to_owned())));
+        match &ended {
+            Ok(()) => {
+                self.durable = group.head(self.durable);
+                if !group.commits.is_empty() {
+                    self.shared.feed.publish(std::mem::take(&mut group.commits));
+                }
+                group.answer();
+            }
+            Err(failure) => {
+                // Whoever is told of the failure must find the store refusing.
+                self.shared.queue.refuse(&refusal(failure));
+                group.fail(failure);
+            }
+        }
+        ended
+    }
+
+    fn commit(&mut self, database: &Database, jobs: &mut VecDeque<Job>, group: &mut Group) -> Result<(), Failure> {
+        let mut transaction = database.begin_write().map_err(failure)?;
+        transaction.set_durability(Durability::Immediate).map_err(failure)?;
+        transaction.set_quick_repair(true);
+        let mut rows = transaction.open_table(ROWS).map_err(failure)?;
+        while group.rows < GROUP_ROWS_MAX && group.bytes < GROUP_BYTES_MAX {
+            let Some(job) = jobs.pop_front() else { break };
+            self.step(&mut rows, job, group)?;
+        }
+        if group.commits.is_empty() {
+            drop(rows);
+            return transaction.abort().map_err(failure);
+        }
+        rows.insert(HEAD_ROW, self.issued.to_be_bytes().as_slice()).map_err(failure)?;
+        drop(rows);
+        self.shared.feed.expect(self.issued);
+        group.committing = true;
+        transaction.commit().map_err(failure)
+    }
+
+    /// Runs one transaction on what those before it left. Fails only if the store does.
+    fn step(&mut self, rows: &mut Rows<'_>, job: Job, group: &mut Group) -> Result<(), Failure> {
+        let Job { mut body, answer } = job;
+        if answer.is_closed() {
+            return Ok(());
+        }
+        let head = Revision { epoch: self.shared.epoch, counter: group.head(self.durable) };
+        let next = Revision { counter: self.issued + 1, ..head };
+        let mut broken = None;
+        let ran = txn::run(&mut body, next, &mut |key| match point(rows, key) {
+            Ok(value) => Ok(value),
+            Err(failure) => Err(Stop::Fail(broken.insert(failure).clone())),
+        });
+        let (answered, writes) = match ran {
+            Ok((_, writes)) if writes.is_empty() => (Answer::Read(head), writes),
+            Ok((_, writes)) => (Answer::Wrote(next), writes),
+            Err(Stop::Fail(failure)) => (Answer::Failed(failure), Writes::new()),
+            // Every point is at hand here, so only a body that is broken itself can say so.
+            Err(Stop::Again) => (Answer::Failed(Failure::Panicked), Writes::new()),
+        };
+        group.answers.push((answer, answered));
+        if let Some(failure) = broken {
+            return Err(failure);
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.issued = next.counter;
+        apply(rows, &writes)?;
+        group.add(Commit { revision: next, rows: writes.into_iter().collect() });
+        Ok(())
+    }
+
+    /// Closes the file and opens it again, however long that takes; meanwhile everything is refused.
+    fn heal(&mut self, failure: &Failure) {
+        self.shared.queue.refuse(&refusal(failure));
+        self.let_go();
+        let mut wait = BACK_OFF_FIRST;
+        while let Err(again) = self.reopen() {
+            self.shared.queue.refuse(&refusal(&again));
+            if self.shared.queue.pause(wait) {
+                return;
+            }
+            wait = (wait * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Failure> {
+        let opened = self.opener.open()?;
+        let Revision { epoch, counter } = opened.head;
+        if epoch != self.shared.epoch {
+            return Err(self.opener.exchanged());
+        }
+        if counter < self.durable {
+            return Err(self.opener.damaged("commits that were durable are gone"));
+        }
+        // The commit that failed is there, or it is not; its numbers are spent either way.
+        self.durable = counter;
+        self.issued = self.issued.max(counter);
+        self.opening += 1;
+        let database = Arc::new(opened.database);
+        self.database = Some(Arc::clone(&database));
+        self.shared.feed.restart(counter);
+        *self.shared.open.write() = Some(Open { database, opening: self.opening });
+        self.shared.queue.resume();
+        Ok(())
+    }
+
+    /// Closes the file. Readers hold the database only under the lock, so this closes it on this thread.
+    fn let_go(&mut self) {
+        self.shared.open.write().take();
+        let database = self.database.take().and_then(Arc::into_inner);
+        // After an I/O error closing reports that error once more, and redb may panic on a damaged page.
+        let _ = catch_unwind(AssertUnwindSafe(|| database.map(Database::close)));
+    }
+}
+
+impl Drop for Writer {
+    /// However the writer came to its end, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.queue.refuse(&Failure::Closed);
+        self.let_go();
+        self.shared.feed.close();
+        self.shared.ended.send_replace(true);
+    }
+}
+
+type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+fn point(rows: &Rows<'_>, key: &[u8]) -> Result<Option<bytes::Bytes>, Failure> {
+    // A panic of the store must not be taken for one of the body.
+    let read = catch_unwind(AssertUnwindSafe(|| rows.get(key).map(|row| row.map(|value| copied(value.value())))));
+    let read = read.map_err(|_| Failure::Corrupt("a page makes no sense".to_owned()))?;
+    read.map_err(failure)
+}
+
+fn apply(rows: &mut Rows<'_>, writes: &Writes) -> Result<(), Failure> {
+    for (key, value) in writes {
+        match value {
+            Some(value) => rows.insert(key.as_ref(), value.as_ref()).map_err(failure)?,
+            None => rows.remove(key.as_ref()).map_err(failure)?,
+        };
+    }
+    Ok(())
+}
+
+impl Group {
+    fn add(&mut self, commit: Commit) {
+        self.rows += commit.rows.len();
+        self.bytes += commit.size();
+        self.commits.push(commit);
+    }
+
+    /// The newest commit that the next body sees.
+    fn head(&self, durable: u64) -> u64 {
+        self.commits.last().map_or(durable, |commit| commit.revision.counter)
+    }
+
+    fn answer(self) {
+        for (answer, answered) in self.answers {
+            let answered = match answered {
+                Answer::Wrote(revision) | Answer::Read(revision) => Ok(revision),
+                Answer::Failed(failure) => Err(failure),
+            };
+            let _ = answer.send(answered);
+        }
+    }
+
+    /// What those saw who wrote nothing may never have been, so they are told nothing of it.
+    fn fail(self, failure: &Failure) {
+        for (answer, answered) in self.answers {
+            let answered = match answered {
+                Answer::Wrote(_) if self.committing => Failure::Unknown(why(failure)),
+                Answer::Wrote(_) | Answer::Read(_) | Answer::Failed(_) => refusal(failure),
+            };
+            let _ = answer.send(Err(answered));
+        }
+    }
+}
+
+/// The answer to those whom the failure of others keeps from writing: damage stays damage, the rest may pass.
+fn refusal(failure: &Failure) -> Failure {
+    match failure {
+        Failure::Corrupt(_) | Failure::Closed => failure.clone(),
+        Failure::Unavailable(_)
+        | Failure::Unknown(_)
+        | Failure::Overloaded
+        | Failure::TooLarge { .. }
+        | Failure::Panicked
+        | Failure::Compacted => Failure::Unavailable(why(failure)),
+    }
+}
+
+fn why(failure: &Failure) -> String {
+    match failure {
+        Failure::Unavailable(why) | Failure::Unknown(why) | Failure::Corrupt(why) => why.clone(),
+        Failure::Closed | Failure::Overloaded | Failure::TooLarge { .. } | Failure::Panicked | Failure::Compacted => {
+            failure.to_string()
+        }
+    }
+}

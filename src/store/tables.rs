@@ -1,0 +1,387 @@
+//! Everything that is stored, on one page; and how a typed row becomes bytes.
+//!
+//! A row's key is its table's tag, then a fixed-width big-endian tuple; a text in a key comes last. Its value is a
+//! checksum over key and value, then a message of `ostiary.storage.v1` or a plain number. A tag once given is never
+//! used for something else. Tag 0 belongs to the engine.
+//!
+//! Creating a key touches one randomly ordered table only, [`KEY_DIGESTS`]; the rows of all others arrive in order.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::domain::api::Api;
+use crate::domain::audit::Event;
+use crate::domain::id::{ApiId, EventId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::key::Key;
+use crate::domain::permission::Permission;
+use crate::domain::role::Role;
+use crate::domain::root_key::RootKey;
+use crate::domain::time::Timestamp;
+use crate::domain::workspace::Workspace;
+use crate::pb::storage::Remembered;
+
+use super::records::{ChainHead, Record, Usage};
+use super::{Failure, Stop, Txn, View};
+
+/// A table: rows of `R` by keys `K`.
+pub struct Table<K, R> {
+    tag: u8,
+    name: &'static str,
+    of: PhantomData<fn(K) -> R>,
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $constant:ident = $tag:literal, $name:literal, $key:ty => $record:ty;)*) => {
+        $($(#[$doc])* pub static $constant: Table<$key, $record> = Table { tag: $tag, name: $name, of: PhantomData };)*
+        #[cfg(test)]
+        const TAGS: &[(u8, &str)] = &[$(($tag, $name)),*];
+    };
+}
+
+tables! {
+    /// The highest instant that has been shown, saved each minute. Kept by the sweep.
+    CLOCK = 0x01, "clock", () => u64;
+    /// The key that authenticates page tokens. Made with the store.
+    PAGE_KEY = 0x02, "page_key", () => [u8; 32];
+    /// Which workspace is the operator's. Made with the store.
+    OPERATOR = 0x03, "operator", () => WorkspaceId;
+
+    /// Tenants. Kept by `service/workspaces.rs`.
+    WORKSPACES = 0x10, "workspaces", (WorkspaceId,) => Workspace;
+    /// How many there are of something. Kept by whoever keeps the thing.
+    COUNTS = 0x11, "counts", (WorkspaceId, Counted, [u8; 16]) => u64;
+
+    /// Root keys. Kept by `service/root_keys.rs`.
+    ROOT_KEYS = 0x20, "root_keys", (WorkspaceId, RootKeyId) => RootKey;
+    /// Root keys by what they hash to.
+    ROOT_KEY_DIGESTS = 0x21, "root_key_digests", ([u8; 32],) => (WorkspaceId, RootKeyId);
+    /// How root keys and their permissions have been used. Kept by `service/usage.rs`.
+    ROOT_KEY_USAGE = 0x22, "root_key_usage", (WorkspaceId, RootKeyId) => Usage;
+
+    /// APIs. Kept by `service/apis.rs`.
+    APIS = 0x30, "apis", (WorkspaceId, ApiId) => Api;
+
+    /// API keys. Kept by `service/keys.rs`.
+    KEYS = 0x40, "keys", (WorkspaceId, KeyId) => Key;
+    /// API keys by what they hash to.
+    KEY_DIGESTS = 0x41, "key_digests", (WorkspaceId, [u8; 32]) => KeyId;
+    /// API keys by their API, deleted ones included.
+    API_KEYS = 0x42, "api_keys", (WorkspaceId, ApiId, KeyId) => ();
+    /// API keys by the roles they hold, deleted keys included.
+    ROLE_KEYS = 0x43, "role_keys", (WorkspaceId, RoleId, KeyId) => ();
+    /// When keys were last used. Kept by `service/usage.rs`.
+    KEY_USAGE = 0x44, "key_usage", (WorkspaceId, KeyId) => u64;
+
+    /// Roles. Kept by `service/roles.rs`.
+    ROLES = 0x50, "roles", (WorkspaceId, RoleId) => Role;
+    /// Roles by name, in lower case.
+    ROLE_NAMES = 0x51, "role_names", (WorkspaceId, String) => RoleId;
+    /// Permissions of API keys. Kept by `service/permissions.rs`.
+    PERMISSIONS = 0x52, "permissions", (WorkspaceId, PermissionId) => Permission;
+    /// Permissions by slug, in lower case.
+    PERMISSION_SLUGS = 0x53, "permission_slugs", (WorkspaceId, String) => PermissionId;
+
+    /// What is to be done when, in the order of time. Kept by whoever gives a thing a time; worked off by the sweep.
+    DUE = 0x60, "due", (Timestamp, Task, WorkspaceId, [u8; 16]) => ();
+    /// What calls with idempotency keys did. Kept by `service/change.rs`.
+    REMEMBERED = 0x61, "remembered", (WorkspaceId, RootKeyId, [u8; 32]) => Remembered;
+    /// Remembered calls in the order in which they may be forgotten.
+    FORGETTABLE = 0x62, "forgettable", (Timestamp, WorkspaceId, RootKeyId, [u8; 32]) => ();
+
+    /// What happened, in the order of commits. Kept by `service/change.rs`.
+    AUDIT = 0x70, "audit", (WorkspaceId, u64, u16) => Event;
+    /// The head of the one chain through all events.
+    AUDIT_CHAIN = 0x71, "audit_chain", () => ChainHead;
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Root keys of a workspace that are administrators; the id is zero.
+    Administrators,
+    /// Keys of an API that are not deleted.
+    KeysOfApi,
+    /// Keys that hold a role and are not deleted.
+    KeysOfRole,
+}
+
+/// What the sweep does at a due moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Record that a root key has expired.
+    ExpireRootKey,
+    /// Record that a key has expired.
+    ExpireKey,
+    /// Remove what is left of a root key.
+    PurgeRootKey,
+    /// Remove what is left of a key.
+    PurgeKey,
+    /// Remove the keys of a deleted API, then the API.
+    ClearApi,
+    /// Remove the index of a deleted role, then the role.
+    ClearRole,
+    /// Remove a deleted permission.
+    PurgePermission,
+    /// Remove everything in a deleted workspace, then the workspace.
+    ClearWorkspace,
+}
+
+/// A part of a key.
+pub trait Part: Sized {
+    /// Appends its bytes.
+    fn write(&self, bytes: &mut Vec<u8>);
+    /// Takes its bytes off the front.
+    fn read(bytes: &mut &[u8]) -> Option<Self>;
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}
+
+impl<const N: usize> Part for [u8; N] {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        take(bytes)
+    }
+}
+
+macro_rules! id_parts {
+    ($($id:ty),*) => {$(
+        impl Part for $id {
+            fn write(&self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.bytes());
+            }
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                take(bytes).map(Self::from_bytes)
+            }
+        }
+    )*};
+}
+id_parts!(WorkspaceId, RootKeyId, ApiId, KeyId, RoleId, PermissionId, EventId);
+
+macro_rules! number_parts {
+    ($($number:ty),*) => {$(
+        impl Part for $number {
+            fn write(&self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_be_bytes());
+            }
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                take(bytes).map(Self::from_be_bytes)
+            }
+        }
+    )*};
+}
+number_parts!(u16, u64);
+
+impl Part for Timestamp {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        self.millis().write(bytes);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        u64::read(bytes).and_then(|millis| Self::from_millis(millis).ok())
+    }
+}
+
+impl Part for String {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        Self::from_utf8(std::mem::take(bytes).to_vec()).ok()
+    }
+}
+
+macro_rules! coded_parts {
+    ($($name:ident { $($variant:ident = $code:literal),* })*) => {$(
+        impl Part for $name {
+            fn write(&self, bytes: &mut Vec<u8>) {
+                bytes.push(match self { $(Self::$variant => $code),* });
+            }
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                match take::<1>(bytes)?[0] { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+coded_parts! {
+    Counted { Administrators = 1, KeysOfApi = 2, KeysOfRole = 3 }
+    Task {
+        ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,
+        ClearApi = 5, ClearRole = 6, PurgePermission = 7, ClearWorkspace = 8
+    }
+}
+
+macro_rules! tuple_parts {
+    ($(($($part:ident $index:tt),*))*) => {$(
+        impl<$($part: Part),*> Part for ($($part,)*) {
+            #[allow(unused_variables, reason = "the empty tuple writes nothing")]
+            fn write(&self, bytes: &mut Vec<u8>) {
+                $(self.$index.write(bytes);)*
+            }
+            #[allow(unused_variables, reason = "the empty tuple reads nothing")]
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                Some(($($part::read(bytes)?,)*))
+            }
+        }
+    )*};
+}
+tuple_parts! { () (A 0) (A 0, B 1) (A 0, B 1, C 2) (A 0, B 1, C 2, D 3) }
+
+impl<K: Part, R: Record<K>> Table<K, R> {
+    fn key(&self, key: &impl Part) -> Vec<u8> {
+        let mut bytes = vec![self.tag];
+        key.write(&mut bytes);
+        bytes
+    }
+
+    fn corrupt(&self) -> Failure {
+        Failure::Corrupt(format!("a row of the table {}", self.name))
+    }
+
+    fn open(&self, key: &K, key_bytes: &[u8], stored: &[u8]) -> Result<R, Failure> {
+        let value = unseal(key_bytes, stored).ok_or_else(|| self.corrupt())?;
+        R::decode(key, value).ok_or_else(|| self.corrupt())
+    }
+
+    /// The row inside a transaction, its own writes included.
+    pub fn get(&self, tx: &mut Txn<'_>, key: &K) -> Result<Option<R>, Stop> {
+        let bytes = self.key(key);
+        let Some(stored) = tx.get(&bytes)? else { return Ok(None) };
+        self.open(key, &bytes, &stored).map(Some).map_err(Stop::Fail)
+    }
+
+    /// Writes the row.
+    pub fn put(&self, tx: &mut Txn<'_>, key: &K, record: &R) -> Result<(), Stop> {
+        let bytes = self.key(key);
+        let value = seal(&bytes, &record.encode());
+        tx.put(bytes, value)
+    }
+
+    /// Removes the row.
+    pub fn remove(&self, tx: &mut Txn<'_>, key: &K) -> Result<(), Stop> {
+        tx.delete(self.key(key))
+    }
+
+    /// The row in a view.
+    pub async fn read(&self, view: &dyn View, key: &K) -> Result<Option<R>, Failure> {
+        let bytes = self.key(key);
+        view.get(&bytes).await?.map(|stored| self.open(key, &bytes, &stored)).transpose()
+    }
+
+    /// Up to `limit` rows whose keys begin with `prefix`, in order, from after the key `after` on.
+    pub async fn list(
+        &self,
+        view: &dyn View,
+        prefix: &impl Part,
+        after: Option<&K>,
+        limit: usize,
+    ) -> Result<Vec<(K, R)>, Failure> {
+        let rows = view.scan(self.range(prefix, after), limit).await?;
+        rows.into_iter()
+            .map(|(key_bytes, stored)| {
+                let mut rest = key_bytes.get(1..).ok_or_else(|| self.corrupt())?;
+                let key = K::read(&mut rest).filter(|_| rest.is_empty()).ok_or_else(|| self.corrupt())?;
+                let record = self.open(&key, &key_bytes, &stored)?;
+                Ok((key, record))
+            })
+            .collect()
+    }
+
+    /// Whether a row with these key bytes is one of this table.
+    pub fn holds(&self, key_bytes: &[u8]) -> bool {
+        key_bytes.first() == Some(&self.tag)
+    }
+
+    /// The key that these bytes stand for.
+    pub fn key_of(&self, key_bytes: &[u8]) -> Option<K> {
+        let mut rest = key_bytes.strip_prefix(&[self.tag])?;
+        K::read(&mut rest).filter(|_| rest.is_empty())
+    }
+
+    fn range(&self, prefix: &impl Part, after: Option<&K>) -> Range<Vec<u8>> {
+        let begin = self.key(prefix);
+        let end = successor(&begin);
+        match after {
+            None => begin..end,
+            Some(after) => {
+                let mut next = self.key(after);
+                next.push(0);
+                next.max(begin)..end
+            }
+        }
+    }
+}
+
+/// The first key that does not begin with the prefix and lies after those that do.
+fn successor(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Tags are small, so a table's prefix always has a successor.
+    vec![u8::MAX]
+}
+
+/// Bytes of the checksum in front of each value.
+const CHECKSUM_LENGTH: usize = 4;
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_LENGTH] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_be_bytes()
+}
+
+/// Puts the checksum over key and value in front of the value.
+fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(CHECKSUM_LENGTH + value.len());
+    sealed.extend_from_slice(&checksum(key, value));
+    sealed.extend_from_slice(value);
+    sealed
+}
+
+/// The value, if key and value are what was written.
+fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, value) = sealed.split_first_chunk::<CHECKSUM_LENGTH>()?;
+    (*sum == checksum(key, value)).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_has_its_own_tag_and_none_the_engines() {
+        let mut tags: Vec<u8> = TAGS.iter().map(|(tag, _)| *tag).collect();
+        tags.dedup();
+        assert_eq!(tags.len(), TAGS.len());
+        assert!(tags.iter().all(|tag| (1..0xff).contains(tag)));
+    }
+
+    #[test]
+    fn a_sealed_value_opens_only_under_its_own_key_and_unchanged() {
+        let sealed = seal(b"key", b"value");
+        assert_eq!(unseal(b"key", &sealed), Some(&b"value"[..]));
+        assert_eq!(unseal(b"yek", &sealed), None);
+        for position in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[position] ^= 0x10;
+            assert_eq!(unseal(b"key", &damaged), None, "byte {position}");
+        }
+        assert_eq!(unseal(b"key", &[]), None);
+    }
+
+    #[test]
+    fn the_rows_of_a_prefix_end_before_the_next_prefix() {
+        assert_eq!(successor(&[1, 2]), [1, 3]);
+        assert_eq!(successor(&[1, 0xff, 0xff]), [2]);
+    }
+}
