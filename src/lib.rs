@@ -1,6 +1,73 @@
+//! ostiary: a gRPC service that manages keys.
+//!
+//! **Root keys** authenticate a developer's own servers to ostiary, **API keys** are handed to customers and verified
+//! on every request, **roles** and **permissions** say what they may do, **expirations** end them on the millisecond,
+//! and the **audit log** records all of it.
+//!
+//! # The map
+//!
+//! ```text
+//!             who? what?            may they? do it.          what is a key?
+//!   bytes ──▶   rpc   ──────────▶   service   ──────────────▶   domain      (values, pure functions)
+//!                │                     │                          ▲
+//!                │ the only layer      │ the only layer           │
+//!                │ that says gRPC      ▼ that writes              │
+//!                ▼                   store ── typed tables ───────┘
+//!               pb (generated)         │
+//!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
+//!                                redb · memory (tests)
+//!   world: time and randomness, injected.   sweep: loops around verbs of the service.
+//!   server: puts it together, serves, takes it apart.   main: reads the configuration, calls server.
+//! ```
+//!
+//! Dependencies point right and down only; a test enforces it. Layers first, resources second: what concerns roles on
+//! the wire is in `rpc/roles.rs`, what may be done with them in `service/roles.rs`, what they are in `domain/role.rs`,
+//! how they lie on disk in `store/records.rs` and `store/tables.rs`.
+//!
+//! # The life of a request
+//!
+//! 1. [`server`] takes the connection; [`rpc::front`] gives the call its id, its deadline and its line in the log.
+//! 2. [`rpc::gate`] recognises the root key before the message is decoded and compares it with the method's policy,
+//!    which the proto declares. The header goes no further.
+//! 3. The handler, in `rpc`, turns the message into a draft that is right by construction, or tells every flaw at once.
+//! 4. The verb, in [`service`], draws ids, secrets and the time, then decides. A change is decided inside one
+//!    transaction, where the caller is recognised anew and its permission proven anew.
+//! 5. The engine makes the transaction durable with its audit events, and only then answers.
+//!
+//! # Invariants, as absences
+//!
+//! - Nothing in [`domain`] waits, fails for outside reasons, or knows the time.
+//! - Nothing but [`rpc`] knows gRPC; nothing but `store/*` knows an engine; nothing but [`world`] asks for the time or
+//!   for randomness.
+//! - Nothing that a caller asked for is written except through `Ostiary::change`, so nothing is unpermitted or unlogged.
+//! - Whether a key is good never depends on whether the sweep has run.
+//! - No write is acknowledged before it is durable. No answer about a key is kept for the next question.
+//! - No secret is stored, logged or printed; the first root key's file is the one exception, and it nags.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | workspace | a tenant; everything belongs to exactly one |
+//! | root key | what authenticates a developer's server to ostiary |
+//! | key | what authenticates a customer to that developer's server |
+//! | capability | what a root key may do here; closed |
+//! | grant | `resource.id.action` on a root key: a capability, and for which object |
+//! | permission, slug | what a key may do elsewhere; open text |
+//! | caller, permit | who has been recognised, and that they may do something |
+//! | draft, issued | what is to be made, and what was made together with its secret |
+//! | verdict | the answer about a key |
+//! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
+//! | sweep | recording what has expired, removing what nobody can use |
+
+#![warn(missing_docs)]
+
+pub mod config;
 pub mod domain;
 pub mod error;
 mod pb;
+pub mod rpc;
+pub mod server;
 pub mod service;
 pub mod store;
 pub mod sweep;

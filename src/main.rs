@@ -1,1 +1,69 @@
-fn main(){}
+//! The command line: configuration, then the log, then the server.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use ostiary::config::{Command, CommandLine, Config, LogFormat};
+use ostiary::domain::secret::{Prefix, Secret};
+use ostiary::server;
+use ostiary::world::World;
+
+/// The exit code of a command line that can't be followed, as `clap` uses it.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    match CommandLine::parse().command {
+        Command::Serve(config) => serve(config),
+        Command::GenerateRootKey => {
+            let secret = Secret::issue(&Prefix::root_key(), World::real(None).random());
+            match writeln!(std::io::stdout(), "{}", secret.expose()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&format!("the new root key could not be written: {error}"), 1),
+            }
+        }
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    if let Err(complaint) = config.check().and_then(|()| start_log(&config)) {
+        return complain(&complaint, MISUSED);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("no threads could be started: {error}"), 1),
+    };
+    server::keep_out_of_core_dumps();
+    let outcome = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = server::stop_on_signals(stop.clone())?;
+        let running = server::start(config, stop).await?;
+        let outcome = running.finished().await;
+        signals.abort();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), 1),
+    }
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log_level).map_err(|error| format!("--log-level: {error}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Ok(())
+}
+
+/// Says on standard error what went wrong.
+fn complain(complaint: &str, code: u8) -> ExitCode {
+    // Nothing can be done if even that fails.
+    let _ = writeln!(std::io::stderr(), "ostiary: {complaint}");
+    ExitCode::from(code)
+}

@@ -10,7 +10,7 @@ use crate::domain::role::{PERMISSIONS_MAX, Role};
 use crate::error::{Error, Violation};
 
 use super::caller::Caller;
-use super::change::{Change, Halt};
+use super::change::{Change, Halt, trying};
 use super::described::living_roles;
 use super::keys::{find, ids, rewrite};
 use super::permissions::{insist_on_removals, normalised};
@@ -154,7 +154,7 @@ impl Ostiary {
         };
         early.map(|capability| caller.permit(capability)).transpose()?;
         let retention = self.retention;
-        self.trying(async || {
+        trying!(async {
             let RoleAssignment { key, how, roles, etag } = assignment.clone();
             let living = self.read(None).await?.living_of_key(caller.workspace_id(), key).await?;
             self.change(permit, run, move |change| {
@@ -174,7 +174,6 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 
     /// Puts permissions on a key, takes them off, or replaces them. Answers with the key as it then is.
@@ -193,7 +192,7 @@ impl Ostiary {
         early.map(|capability| caller.permit(capability)).transpose()?;
         let workspace = caller.workspace_id();
         let retention = self.retention;
-        self.trying(async || {
+        trying!(async {
             let PermissionAssignment { key, how, permissions, etag } = assignment.clone();
             let reading = self.read(None).await?;
             let living = reading.living_of_key(workspace, key).await?;
@@ -228,6 +227,5 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 }

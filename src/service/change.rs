@@ -29,6 +29,25 @@ use super::{Done, Ostiary, Run};
 /// How long a call under an idempotency key is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
+/// How often a change is tried anew because what it looked at beforehand has moved meanwhile.
+pub(super) const TRIES: usize = 4;
+
+/// Tries a change that looks at something beforehand until nothing has moved in between.
+///
+/// Ends with [`Error::Conflict`] if it kept moving.
+macro_rules! trying {
+    ($attempt:expr) => {{
+        let mut tries = 1;
+        loop {
+            match $attempt.await {
+                Err($crate::error::Error::Conflict) if tries < $crate::service::change::TRIES => tries += 1,
+                outcome => break outcome.map(|changed| changed.done),
+            }
+        }
+    }};
+}
+pub(super) use trying;
+
 /// Why a decision was not reached.
 #[derive(Debug)]
 pub enum Halt {

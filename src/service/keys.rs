@@ -18,7 +18,7 @@ use crate::store::{Stop, Txn, tables};
 
 use super::assignments::{check_numbers, obtain_roles};
 use super::caller::Caller;
-use super::change::{Change, Effect, Halt};
+use super::change::{Change, Effect, Halt, trying};
 use super::counts::{self, By};
 use super::described::{described, living_roles, references};
 use super::listing::{Page, PageRequest, of};
@@ -245,8 +245,7 @@ impl Ostiary {
         let retention = self.retention;
         let mut made = None;
         let mut fresh = false;
-        let mut done = self
-            .trying(async || {
+        let mut done = trying!(async {
                 let reading = self.read(None).await?;
                 let api = tables::APIS.read(reading.view(), &(workspace, draft.api)).await?;
                 let by_default = api.and_then(|api| api.default_prefix);
@@ -299,8 +298,7 @@ impl Ostiary {
                     .await?;
                 fresh = !changed.repeated;
                 Ok(changed)
-            })
-            .await?;
+            })?;
         let id = done.answer.key.key.id;
         let secret = done.answer.secret.take().filter(|_| fresh && made == Some(id));
         done.answer.secret = self.deliver(caller, run, secret, (Kind::Key, id.bytes(), &id))?;
@@ -389,7 +387,7 @@ impl Ostiary {
         let permit = caller.permit(Capability::UpdateKey)?;
         let workspace = caller.workspace_id();
         let retention = self.retention;
-        self.trying(async || {
+        trying!(async {
             let (patch, etag) = (patch.clone(), etag.clone());
             let reading = self.read(None).await?;
             let living = reading.living_of_key(workspace, id).await?;
@@ -425,7 +423,6 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 
     /// Deletes a key; unless for good, it can be restored for a while.
@@ -473,7 +470,7 @@ impl Ostiary {
         caller.permit(Capability::CreateKey)?;
         caller.permit(Capability::UpdateKey)?;
         let retention = self.retention;
-        self.trying(async || {
+        trying!(async {
             let etag = etag.clone();
             let living = self.read(None).await?.living_of_key(caller.workspace_id(), id).await?;
             self.change(permit, run, move |change| {
@@ -514,7 +511,6 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 }
 

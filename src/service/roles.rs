@@ -16,10 +16,8 @@ use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
 use super::listing::{Page, PageRequest, of};
 use super::permissions::{Living, insist_on_removals};
+use super::change::trying;
 use super::{Done, Ostiary, Reading, Revision, Run, counts, due};
-
-/// How often a change is tried anew because what it looked at beforehand has changed.
-pub(super) const TRIES: usize = 4;
 
 /// What a role is to be.
 #[derive(Debug, Clone)]
@@ -244,7 +242,7 @@ impl Ostiary {
         run: Run,
     ) -> Result<Done<CountedRole>, Error> {
         let permit = caller.permit(Capability::UpdateRole)?;
-        self.trying(async || {
+        trying!(async {
             let (reference, patch, etag) = (reference.clone(), patch.clone(), etag.clone());
             let living = self.read(None).await?.living_of(caller.workspace_id(), &reference).await?;
             self.change(permit, run, move |change| {
@@ -275,7 +273,6 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 
     /// Replaces what a role gives; every key that holds it follows at its next verification.
@@ -288,7 +285,7 @@ impl Ostiary {
         run: Run,
     ) -> Result<Done<CountedRole>, Error> {
         let permit = caller.permit(Capability::UpdateRole)?;
-        self.trying(async || {
+        trying!(async {
             let (reference, etag) = (reference.clone(), etag.clone());
             let reading = self.read(None).await?;
             let living = reading.living_of(caller.workspace_id(), &reference).await?;
@@ -315,7 +312,6 @@ impl Ostiary {
             })
             .await
         })
-        .await
     }
 
     /// Deletes a role for good. From this commit on no key has its permissions through it; the call takes as long
@@ -361,23 +357,5 @@ impl Ostiary {
         let Some(role) = reading.find_role(workspace, reference).await? else { return Ok(None) };
         let CountedRole { role: _, permissions, key_count } = reading.counted_role(role).await?;
         Ok(Some(RoleLoss { keys: key_count, permissions }))
-    }
-
-    /// Tries a change that looks at something beforehand until nothing has moved in between.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if it kept moving.
-    pub(super) async fn trying<T>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<super::change::Changed<T>, Error>,
-    ) -> Result<Done<T>, Error> {
-        for _ in 1..TRIES {
-            match attempt().await {
-                Err(Error::Conflict) => {}
-                Err(error) => return Err(error),
-                Ok(changed) => return Ok(changed.done),
-            }
-        }
-        Ok(attempt().await?.done)
     }
 }

@@ -1,0 +1,154 @@
+//! Every flag and variable, documented, defaulted and checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
+#[derive(Debug, Parser)]
+#[command(name = "ostiary", version, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API.
+    ///
+    /// The first start makes the operator workspace `default` and its first root key, whose secret it writes to
+    /// `first-root-key` in the data directory.
+    Serve(Config),
+    /// Print a new root key, for --first-root-key-file. It means nothing until a server adopts it.
+    GenerateRootKey,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The address to listen on.
+    #[arg(long, env = "OSTIARY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// Listen without encryption on an address that other machines can reach.
+    ///
+    /// Root keys and keys would cross the network readable by everybody on the way: only for a network that you
+    /// trust, or behind something that encrypts.
+    #[arg(long, env = "OSTIARY_ALLOW_PLAINTEXT")]
+    pub allow_plaintext: bool,
+
+    /// Where the store lies. It is made if it is missing; it must be accessible by its owner alone.
+    #[arg(long, env = "OSTIARY_DATA_DIR", default_value = "./ostiary-data", value_name = "DIRECTORY")]
+    pub data_dir: PathBuf,
+
+    /// A file with the root key that an empty store is to begin with; without it, one is made.
+    ///
+    /// Read at the first start only. `ostiary generate-root-key` prints such a key.
+    #[arg(long, env = "OSTIARY_FIRST_ROOT_KEY_FILE", value_name = "FILE")]
+    pub first_root_key_file: Option<PathBuf>,
+
+    /// Memory for pages of the store.
+    #[arg(long, env = "OSTIARY_CACHE_MIB", default_value_t = 256, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub cache_mib: u32,
+
+    /// How long expired keys and root keys can still be read before they are removed for good.
+    #[arg(long, env = "OSTIARY_RETENTION", default_value = "90d", value_name = "DURATION", value_parser = retention)]
+    pub retention: Duration,
+
+    /// Go on removing old records although the clock is more than a day ahead of when ostiary last ran.
+    ///
+    /// Validity follows the clock in any case. Needed once after a long pause, if the clock is right.
+    #[arg(long, env = "OSTIARY_TRUST_CLOCK")]
+    pub trust_clock: bool,
+
+    /// How long calls under way may take to finish once ostiary is told to stop.
+    #[arg(long, env = "OSTIARY_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = drain)]
+    pub drain: Duration,
+
+    /// How the log is written, to standard error.
+    #[arg(long, env = "OSTIARY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,ostiary=debug`.
+    #[arg(long, env = "OSTIARY_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// What can't be served as configured.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and the remedy.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.listen.ip().is_loopback() && !self.allow_plaintext {
+            return Err(format!(
+                "--listen {}: other machines can reach that address, and this server does not encrypt; listen on a \
+                 loopback address, or set --allow-plaintext if the network is trusted",
+                self.listen
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(3_600), Duration::from_secs(10 * 366 * 24 * 3_600), "1h to 10y")
+}
+
+fn drain(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, Duration::from_secs(600), "0s to 10m")
+}
+
+fn within(text: &str, least: Duration, most: Duration, bounds: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90d, 12h or 30s"))?;
+    if (least..=most).contains(&span) { Ok(span) } else { Err(format!("must be {bounds}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let line = ["ostiary", "serve"].iter().chain(arguments);
+        match CommandLine::try_parse_from(line).map_err(|error| error.to_string())?.command {
+            Command::Serve(config) => config.check().map(|()| config),
+            Command::GenerateRootKey => Err("another command".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn plaintext_leaves_the_machine_only_when_told_to() {
+        assert!(parse(&["--listen", "127.0.0.1:0"]).is_ok());
+        assert!(parse(&["--listen", "[::1]:0"]).is_ok());
+        assert!(parse(&["--listen", "0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
+        assert!(parse(&["--listen", "0.0.0.0:0", "--allow-plaintext"]).is_ok());
+    }
+
+    #[test]
+    fn durations_have_bounds() {
+        assert!(parse(&["--retention", "30d"]).is_ok());
+        assert!(parse(&["--retention", "1m"]).unwrap_err().contains("1h to 10y"));
+        assert!(parse(&["--drain", "soon"]).is_err());
+        assert!(parse(&["--cache-mib", "1"]).is_err());
+    }
+}

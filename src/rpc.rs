@@ -1,0 +1,106 @@
+//! The only layer that says gRPC.
+//!
+//! [`front`] is the envelope of every call, [`gate`] decides who gets in, and one file per service turns messages into
+//! drafts and answers into messages. A handler asks three questions: who is asking, what do they want, may they have it.
+
+use std::sync::Arc;
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::error::Error;
+use crate::pb;
+use crate::service::caller::Caller;
+use crate::service::{Done, Ostiary, Revision, Run};
+
+mod apis;
+mod audit;
+mod convert;
+mod fields;
+pub mod front;
+pub mod gate;
+mod keys;
+mod page;
+mod permissions;
+pub mod policy;
+mod roles;
+mod root_keys;
+pub mod status;
+pub mod throttle;
+mod verify;
+mod workspaces;
+
+/// Bytes of a request message at most.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The services of ostiary, each a thin shell around the same product.
+#[derive(Clone)]
+struct Desk {
+    ostiary: Arc<Ostiary>,
+}
+
+/// All services: ostiary's own, health, and reflection in both versions.
+///
+/// # Panics
+/// If the descriptors that were built into the program can't be read.
+pub fn routes(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::HealthServer<impl Health>) -> Routes {
+    use pb::v1::{
+        api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
+        key_service_server::KeyServiceServer, permission_service_server::PermissionServiceServer,
+        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
+        workspace_service_server::WorkspaceServiceServer,
+    };
+    let desk = || Desk { ostiary: Arc::clone(ostiary) };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let readable = "the descriptors were compiled with the program";
+    Routes::new(health)
+        .add_service(reflection().build_v1().expect(readable))
+        .add_service(reflection().build_v1alpha().expect(readable))
+        .add_service(RootKeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(WorkspaceServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(ApiServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(RoleServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(PermissionServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .prepare()
+}
+
+pub use tonic_health::pb::health_server::Health;
+
+/// Who is asking, and what: the caller that the gate has let in, and the message. Fails closed where no gate stood.
+fn admitted<M: Message>(request: Request<M>) -> Result<(Caller, M), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let mut caller: Caller =
+        extensions.remove().ok_or_else(|| Error::Internal("a call came past the gate".to_owned()))?;
+    if let Some(idempotency) = &mut caller.call.idempotency {
+        idempotency.request = Sha256::digest(message.encode_to_vec()).into();
+    }
+    Ok((caller, message))
+}
+
+/// What every answer begins with.
+fn meta(caller: &Caller, revision: Revision) -> Option<pb::v1::ResponseMeta> {
+    Some(pb::v1::ResponseMeta { request_id: caller.call.request_id.clone(), revision: revision.to_string() })
+}
+
+/// The answer of a message that is made of the meta and what was done.
+fn answer<T, M>(
+    caller: &Caller,
+    done: Done<T>,
+    message: impl FnOnce(Option<pb::v1::ResponseMeta>, T) -> M,
+) -> Result<Response<M>, Status> {
+    let Done { answer, revision } = done;
+    Ok(Response::new(message(meta(caller, revision), answer)))
+}
+
+/// Whether a change is made or only tried.
+fn run(validate_only: bool) -> Run {
+    if validate_only { Run::Rehearse } else { Run::Apply }
+}

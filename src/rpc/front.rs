@@ -1,0 +1,228 @@
+//! The envelope of every call: its id, its deadline, its error in full, its line in the log.
+//!
+//! It stands outside of everything else, so that nothing a call meets, a panic included, escapes it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::Service;
+
+use crate::domain::id::RequestId;
+use crate::error::Error;
+use crate::service::Ostiary;
+use crate::service::caller::Caller;
+
+use super::gate::{self, Peer};
+use super::policy::{Door, Effect, door};
+use super::status;
+use super::throttle::Throttle;
+
+/// The header that carries the request id, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Characters of a request id that a caller may choose.
+const REQUEST_ID_LENGTH_MAX: usize = 64;
+
+/// Takes calls from a connection.
+#[derive(Clone)]
+pub struct Front {
+    routes: Routes,
+    ostiary: Arc<Ostiary>,
+    throttle: Arc<Throttle>,
+    peer: Option<Peer>,
+}
+
+impl Front {
+    /// A front before these services.
+    pub fn new(routes: Routes, ostiary: Arc<Ostiary>) -> Self {
+        Self { routes, ostiary, throttle: Arc::default(), peer: None }
+    }
+
+    /// The same, for the calls of one connection.
+    #[must_use]
+    pub fn facing(&self, peer: Peer) -> Self {
+        Self { peer: Some(peer), ..self.clone() }
+    }
+
+    async fn answer<B>(mut self, mut request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
+    {
+        let stopwatch = self.ostiary.world().stopwatch();
+        let request_id = request_id(request.headers(), || RequestId::from_bytes(self.ostiary.world().ulid()));
+        let path = request.uri().path().to_owned();
+        let door = door(&path);
+        let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
+        let work = async {
+            let caller = match door {
+                Door::Guarded(policy) => {
+                    let peer = self.peer.as_ref();
+                    let caller =
+                        gate::admit(&self.ostiary, &self.throttle, peer, policy, &request_id, &path, &mut request);
+                    Some(caller.await?)
+                }
+                Door::Open | Door::Missing => {
+                    gate::forget_secrets(request.headers_mut());
+                    None
+                }
+            };
+            let root_key = caller.as_ref().map(|caller| caller.root_key().id);
+            if let Some(caller) = caller {
+                request.extensions_mut().insert::<Caller>(caller);
+            }
+            let response = self.routes.call(request.map(Body::new)).await;
+            Ok((response.unwrap_or_else(|never| match never {}), root_key))
+        };
+        let outcome = AssertUnwindSafe(within(deadline, work)).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
+        let (mut response, root_key, error) = match outcome {
+            Ok((response, root_key)) => {
+                let (response, error) = with_details(response, &request_id);
+                (response, root_key, error)
+            }
+            Err(error) => (status::render(&error, &request_id).into_http(), None, Some(error)),
+        };
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        let line = Line {
+            request_id: &request_id,
+            path: &path,
+            root_key: root_key.map(|id| id.to_string()).unwrap_or_default(),
+            took: stopwatch.elapsed(),
+        };
+        line.write(door, error.as_ref());
+        response
+    }
+}
+
+impl<B> Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
+{
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.clone().answer(request).map(Ok).boxed()
+    }
+}
+
+/// The caller's own id if it is fit to be one, else a new one.
+fn request_id(headers: &HeaderMap, draw: impl FnOnce() -> RequestId) -> String {
+    let fit = |id: &&str| {
+        (1..=REQUEST_ID_LENGTH_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    own.filter(fit).map_or_else(|| draw().to_string(), str::to_owned)
+}
+
+/// How long a call may take: up to 8 digits and a unit, as gRPC over HTTP/2 defines it.
+fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let fit = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| fit)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3_600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Does the work unless the deadline comes first; what has begun by then is dropped.
+async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match deadline {
+        None => work.await,
+        Some(Duration::ZERO) => Err(Error::DeadlineExceeded),
+        Some(deadline) => tokio::time::timeout(deadline, work).await.unwrap_or(Err(Error::DeadlineExceeded)),
+    }
+}
+
+/// The response with its error, if it is one, told in full.
+fn with_details(mut response: Response<Body>, request_id: &str) -> (Response<Body>, Option<Error>) {
+    let failed = response.extensions_mut().remove::<Status>().or_else(|| {
+        let status = Status::from_header_map(response.headers())?;
+        (status.code() != Code::Ok).then_some(status)
+    });
+    let Some(failed) = failed.filter(|status| status.code() != Code::Ok) else { return (response, None) };
+    let source = std::error::Error::source(&failed).and_then(|source| source.downcast_ref::<Error>());
+    let error = source.cloned().unwrap_or_else(|| status::of_foreign(&failed));
+    (status::render(&error, request_id).into_http(), Some(error))
+}
+
+/// What the log says of a call.
+struct Line<'a> {
+    request_id: &'a str,
+    path: &'a str,
+    root_key: String,
+    took: Duration,
+}
+
+impl Line<'_> {
+    fn write(&self, door: Door, error: Option<&Error>) {
+        let Self { request_id, path, root_key, took } = self;
+        let method = path.trim_start_matches('/');
+        let code = error.map_or_else(|| "OK".to_owned(), status::reason);
+        let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let verifying = matches!(door, Door::Guarded(policy) if policy.effect == Effect::Verify);
+        match error {
+            Some(error) if error.is_fault() => {
+                let cause = format!("{error:?}");
+                tracing::error!(request_id, method, code, duration_us, root_key, cause, "call failed");
+            }
+            _ if verifying => tracing::debug!(request_id, method, code, duration_us, root_key, "call"),
+            _ => tracing::info!(request_id, method, code, duration_us, root_key, "call"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit() {
+        let read = |text: &str| timeout(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for nonsense in ["", "m", "1", "123456789m", "-1S", "1x", "1 S"] {
+            assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_callers_request_id_is_adopted_only_if_it_is_fit() {
+        let drawn = RequestId::FIRST;
+        let with = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            request_id(&headers, || drawn)
+        };
+        assert_eq!(with("job-7_a"), "job-7_a");
+        for unfit in ["", "a b", "a/b", &"a".repeat(65)] {
+            assert_eq!(with(unfit), drawn.to_string(), "{unfit}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Who gets in: the root key is read and recognised before the message is decoded, and the header is gone after.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, header};
+use sha2::{Digest, Sha256};
+
+use crate::domain::secret::Secret;
+use crate::error::{Error, Unrecognised};
+use crate::service::Ostiary;
+use crate::service::caller::{Call, Caller, Idempotency};
+
+use super::policy::{Effect, Need, Policy};
+use super::throttle::Throttle;
+
+/// The header of a call that is to take effect once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Characters of an idempotency key.
+const IDEMPOTENCY_KEY_LENGTH_MAX: usize = 255;
+/// Characters that are kept of what a caller says it is.
+const USER_AGENT_LENGTH_MAX: usize = 256;
+/// Characters that a presented root key may have before it is not looked at.
+const BEARER_LENGTH_MAX: usize = 512;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    fn address(&self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+}
+
+/// Lets the caller in, or says why not. Failures are counted against the peer's address.
+pub async fn admit<B>(
+    ostiary: &Arc<Ostiary>,
+    throttle: &Throttle,
+    peer: Option<&Peer>,
+    policy: Policy,
+    request_id: &str,
+    path: &str,
+    request: &mut Request<B>,
+) -> Result<Caller, Error> {
+    let remote = peer.map(Peer::address);
+    let presented = presented(request.headers());
+    let headers = request.headers();
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let user_agent = user_agent.chars().take(USER_AGENT_LENGTH_MAX).collect();
+    let idempotency_key = idempotency_key(headers).filter(|_| policy.effect == Effect::Change);
+    forget_secrets(request.headers_mut());
+
+    let mut call = Call { request_id: request_id.to_owned(), remote, user_agent, idempotency: None };
+    let recognised = match presented {
+        Err(why) => Err(Error::Unauthenticated(why)),
+        Ok(secret) => {
+            if let Some(Ok(key)) = &idempotency_key {
+                call.idempotency = Some(Idempotency::new(key, &secret, path));
+            }
+            ostiary.authenticate(&secret, call).await
+        }
+    };
+    let caller = recognised.map_err(|error| match error {
+        // What is known and refused has proven itself; only what may be a guess is counted.
+        Error::Unauthenticated(Unrecognised::Missing | Unrecognised::Malformed | Unrecognised::Invalid) => {
+            match throttle.failed(remote, ostiary.world().now()) {
+                Ok(()) => error,
+                Err(retry_after) => Error::AttemptsLimited { retry_after },
+            }
+        }
+        other => other,
+    })?;
+    if let Need::Capability(capability) = policy.need {
+        caller.permit(capability)?;
+    }
+    idempotency_key.transpose()?;
+    Ok(caller)
+}
+
+/// Takes the root key out of the headers, so that nothing later can log it.
+pub fn forget_secrets(headers: &mut HeaderMap) {
+    headers.remove(header::AUTHORIZATION);
+}
+
+/// The one root key that the headers present.
+fn presented(headers: &HeaderMap) -> Result<Secret, Unrecognised> {
+    let mut entries = headers.get_all(header::AUTHORIZATION).iter();
+    let entry = entries.next().ok_or(Unrecognised::Missing)?;
+    if entries.next().is_some() {
+        return Err(Unrecognised::Malformed);
+    }
+    let text = entry.to_str().map_err(|_| Unrecognised::Malformed)?;
+    let (scheme, secret) = text.split_once(' ').ok_or(Unrecognised::Malformed)?;
+    let fit = (1..=BEARER_LENGTH_MAX).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic());
+    if scheme.eq_ignore_ascii_case("bearer") && fit {
+        Ok(Secret::presented(secret.to_owned()))
+    } else {
+        Err(Unrecognised::Malformed)
+    }
+}
+
+/// The caller's idempotency key, if there is one and it is fit to be one.
+fn idempotency_key(headers: &HeaderMap) -> Option<Result<String, Error>> {
+    let mut entries = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let entry = entries.next()?;
+    let text = entry.to_str().ok().filter(|_| entries.next().is_none());
+    let fit = |text: &&str| {
+        (1..=IDEMPOTENCY_KEY_LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    Some(text.filter(fit).map(str::to_owned).ok_or_else(|| {
+        Error::field(
+            IDEMPOTENCY_KEY,
+            format!("must be one entry of 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} visible ASCII characters"),
+        )
+    }))
+}
+
+/// The digest of something that must come back unchanged.
+pub fn digest_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}

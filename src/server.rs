@@ -1,0 +1,297 @@
+//! Puts the product together, serves it, and takes it apart again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::rpc::front::Front;
+use crate::rpc::gate::Peer;
+use crate::rpc::{self, Health};
+use crate::service::{Ostiary, Purging, Retention, founding};
+use crate::store::redb::{RedbEngine, RedbOptions};
+use crate::store::{Engine, Failure};
+use crate::sweep;
+use crate::world::World;
+
+pub mod first_root_key;
+
+/// The store's file in the data directory.
+const STORE: &str = "ostiary.redb";
+/// Calls under way on one connection.
+const STREAMS_MAX: u32 = 256;
+/// Bytes of the headers of one call.
+const HEADERS_MAX: u32 = 16 * 1024;
+/// How long a connection may stay silent before its first byte.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
+/// How often a silent peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
+/// How often health looks whether anything has changed.
+const HEALTH_EVERY: Duration = Duration::from_millis(200);
+/// A start this long after the last one does not remove anything until an operator says that the clock is right.
+const GAP_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// The services whose health can be asked: everything, verifying, and managing.
+const HEALTH_ALL: &str = "";
+const HEALTH_VERIFY: &str = "ostiary.v1.verify";
+const HEALTH_MANAGE: &str = "ostiary.v1.manage";
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory can't be used.
+    #[error("{path}: {why}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The store can't be opened.
+    #[error("the store can't be opened: {0}")]
+    Store(#[from] Failure),
+    /// The product can't be opened.
+    #[error("the store can't be used: {0:?}")]
+    Product(Error),
+    /// The address can't be listened on.
+    #[error("--listen {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The signals that stop the server can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(io::Error),
+}
+
+impl From<Error> for ServeError {
+    fn from(error: Error) -> Self {
+        Self::Product(error)
+    }
+}
+
+/// A server that is serving.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    ostiary: Arc<Ostiary>,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    /// The product that is served.
+    pub fn ostiary(&self) -> &Arc<Ostiary> {
+        &self.ostiary
+    }
+
+    /// Returns once the server has been stopped and everything is saved.
+    ///
+    /// # Errors
+    /// None today; a server that has started ends by being stopped.
+    pub async fn finished(self) -> Result<(), ServeError> {
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the server ended by itself");
+        }
+        Ok(())
+    }
+}
+
+/// Starts the server as configured, on the machine's own clock and disk.
+///
+/// # Errors
+/// What can't be used, with the remedy.
+pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, ServeError> {
+    let directory = config.data_dir.clone();
+    first_root_key::prepare_directory(&directory)?;
+    let engine = open_store(&directory, config.cache_mib).await?;
+    let stored = founding::stored_instant(engine.as_ref()).await?;
+    let world = Arc::new(World::real(stored));
+    if founding::is_empty(engine.as_ref()).await? {
+        let secret = first_root_key::obtain(&directory, config.first_root_key_file.as_deref(), &world)?;
+        founding::found(engine.as_ref(), &world, secret).await?;
+        tracing::info!(workspace = "default", "a new store was made, with an operator workspace and its first root key");
+    }
+    first_root_key::remind(&directory, config.listen);
+    let gap = stored.map_or(Duration::ZERO, |stored| world.ahead_of(stored));
+    let purging = if gap > GAP_MAX && !config.trust_clock {
+        tracing::warn!(
+            days = gap.as_secs() / (24 * 3_600),
+            "the clock is far ahead of when ostiary last ran; nothing is removed for good until it is started once \
+             with --trust-clock"
+        );
+        Purging::Suspended
+    } else {
+        Purging::Allowed
+    };
+    let retention = Retention { expired: config.retention, ..Retention::default() };
+    let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
+    serve(ostiary, config.listen, config.drain, stop).await
+}
+
+async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>, ServeError> {
+    let epoch = u64::from_be_bytes(World::real(None).random());
+    let mut options = RedbOptions::new(directory.join(STORE), epoch);
+    options.cache_bytes = usize::try_from(cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    // Opening checks the whole file.
+    let opened = tokio::task::spawn_blocking(move || RedbEngine::open(options)).await;
+    let engine = opened.map_err(|_| Failure::Panicked)??;
+    Ok(Arc::new(engine))
+}
+
+/// Serves a product on an address until told to stop.
+///
+/// # Errors
+/// If the address can't be listened on.
+pub async fn serve(
+    ostiary: Arc<Ostiary>,
+    address: SocketAddr,
+    drain: Duration,
+    stop: CancellationToken,
+) -> Result<Running, ServeError> {
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+    let address = listener.local_addr().map_err(|error| ServeError::Listen { address, error })?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let front = front(&ostiary, health);
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let background = TaskTracker::new();
+    let quiet = CancellationToken::new();
+    background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
+    background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
+    background.spawn(report_health(reporter, Arc::clone(&ostiary), stop.clone()));
+    background.close();
+
+    let product = Arc::clone(&ostiary);
+    let serving = tokio::spawn(async move {
+        let connections = TaskTracker::new();
+        accept(listener, front, &connections, &stop).await;
+        tracing::info!("stopping: calls under way are finished, new ones are refused");
+        connections.close();
+        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+            tracing::warn!(open = connections.len(), "some connections did not end in time and are cut");
+        }
+        quiet.cancel();
+        background.wait().await;
+        product.close().await;
+        tracing::info!("stopped");
+    });
+    Ok(Running { address, ostiary, serving })
+}
+
+fn front(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::HealthServer<impl Health>) -> Front {
+    Front::new(rpc::routes(ostiary, health), Arc::clone(ostiary))
+}
+
+/// Takes connections until told to stop.
+async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, stop: &CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                connections.spawn(converse(stream, front.facing(Peer(peer)), stop.clone()));
+            }
+            Err(error) => {
+                // Out of descriptors, or the peer is gone already: neither ends the server.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection; once told to stop, it finishes what is under way.
+async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.readable());
+    if !matches!(speaks.await, Ok(Ok(()))) {
+        return;
+    }
+    let mut protocol = http2::Builder::new(TokioExecutor::new());
+    protocol
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_MAX)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_WITHIN);
+    let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(front));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Tells whoever asks what works, and before stopping that nothing does.
+async fn report_health(reporter: HealthReporter, ostiary: Arc<Ostiary>, stop: CancellationToken) {
+    let say = async |all: bool, verify: bool, manage: bool| {
+        for (service, works) in [(HEALTH_ALL, all), (HEALTH_VERIFY, verify), (HEALTH_MANAGE, manage)] {
+            let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
+            reporter.set_service_status(service, status).await;
+        }
+    };
+    let mut known = None;
+    let mut looks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(HEALTH_EVERY));
+    while stop.run_until_cancelled(looks.next()).await.is_some() {
+        let now = (ostiary.verifiable(), ostiary.writable());
+        if known != Some(now) {
+            let (verifiable, writable) = now;
+            say(verifiable, verifiable, writable).await;
+            known = Some(now);
+        }
+    }
+    say(false, false, false).await;
+}
+
+/// Stops the server at SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the signals can't be received.
+pub fn stop_on_signals(stop: CancellationToken) -> Result<JoinHandle<()>, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    }))
+}
+
+/// Keeps secrets that are being handled out of core dumps and from other processes of the same user.
+pub fn keep_out_of_core_dumps() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+}

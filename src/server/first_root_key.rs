@@ -1,0 +1,118 @@
+//! The file with the first root key: the one plaintext on disk, for the operator to take and remove.
+//!
+//! It is written and synced before the store adopts it, so that a crash in between leaves a key that the next start
+//! adopts, never a store that nobody has a key for.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::domain::secret::{Prefix, Secret};
+use crate::world::World;
+
+use super::ServeError;
+
+/// Its name in the data directory.
+const FILE: &str = "first-root-key";
+/// The permission bits of group and others, none of which may be set.
+const OTHERS: u32 = 0o077;
+/// More than any root key has.
+const BYTES_MAX: u64 = 1_024;
+
+fn refused(path: &Path, why: impl Into<String>) -> ServeError {
+    ServeError::Directory { path: path.to_owned(), why: why.into() }
+}
+
+fn failed(path: &Path, doing: &str, error: &io::Error) -> ServeError {
+    refused(path, format!("{doing}: {error}"))
+}
+
+/// Makes the data directory if it is missing, and refuses one that others can look into.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn prepare_directory(directory: &Path) -> Result<(), ServeError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| failed(directory, "the data directory can't be made", &error))?;
+    let metadata = directory.metadata().map_err(|error| failed(directory, "can't be looked at", &error))?;
+    if !metadata.is_dir() {
+        return Err(refused(directory, "the data directory is not a directory"));
+    }
+    if metadata.mode() & OTHERS != 0 {
+        let mode = metadata.mode() & 0o777;
+        let why = format!("other users can get into the data directory (mode {mode:04o}); run: chmod 700 {}", directory.display());
+        return Err(refused(directory, why));
+    }
+    Ok(())
+}
+
+/// The secret that an empty store is to begin with: the operator's, else that of a start that was cut short, else a
+/// new one, which is then on disk.
+///
+/// # Errors
+/// What is wrong with the file and what to do.
+pub fn obtain(directory: &Path, supplied: Option<&Path>, world: &World) -> Result<Secret, ServeError> {
+    if let Some(path) = supplied {
+        return read(path);
+    }
+    let path = directory.join(FILE);
+    if path.exists() {
+        return read(&path);
+    }
+    let secret = Secret::issue(&Prefix::root_key(), world.random());
+    write(directory, &path, &secret).map_err(|error| failed(&path, "the first root key can't be written", &error))?;
+    Ok(secret)
+}
+
+fn read(path: &Path) -> Result<Secret, ServeError> {
+    let unreadable = |error: io::Error| failed(path, "the first root key can't be read", &error);
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.mode() & OTHERS != 0 {
+        let mode = metadata.mode() & 0o777;
+        let why = format!("other users can read this root key (mode {mode:04o}); run: chmod 600 {}", path.display());
+        return Err(refused(path, why));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    let secret = Secret::presented(text.trim().to_owned());
+    if secret.has_prefix(&Prefix::root_key()) && secret.well_formed() {
+        Ok(secret)
+    } else {
+        Err(refused(path, "does not hold a root key; make one with: ostiary generate-root-key"))
+    }
+}
+
+/// Written under another name first, so that the file is there whole or not at all.
+fn write(directory: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
+    let draft = directory.join(format!("{FILE}.new"));
+    if draft.exists() {
+        std::fs::remove_file(&draft)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let line = Zeroizing::new(format!("{}\n", secret.expose()));
+    file.write_all(line.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Tells where the first root key is for as long as it lies there, and how to make a first call with it.
+pub fn remind(directory: &Path, listen: SocketAddr) {
+    let path: PathBuf = directory.join(FILE);
+    if path.exists() {
+        tracing::warn!(
+            "the first root key is in {path}: take it and remove the file. A first call: \
+             OSTIARY_ROOT_KEY=$(cat {path}) grpcurl -plaintext -expand-headers \
+             -H 'authorization: Bearer ${{OSTIARY_ROOT_KEY}}' {listen} ostiary.v1.RootKeyService/WhoAmI",
+            path = path.display()
+        );
+    }
+}
