@@ -45,7 +45,8 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
     let redacted = redacted(&pool);
     let served = serve == Serve::Yes;
     tonic_prost_build::configure()
-        .build_client(false)
+        .build_client(served)
+        .build_transport(false)
         .build_server(served)
         .disable_comments(["."])
         .skip_debug(redacted.keys())

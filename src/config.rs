@@ -74,7 +74,9 @@ pub struct Config {
     #[arg(long, env = "OSTIARY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,ostiary=debug`.
+    /// What is logged: error, warn, info, debug or trace; or a filter such as `info,ostiary::sweep=debug`.
+    ///
+    /// Only ostiary's own lines are ever written, never those of the libraries below it.
     #[arg(long, env = "OSTIARY_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 }

@@ -65,7 +65,7 @@
 pub mod config;
 pub mod domain;
 pub mod error;
-mod pb;
+pub mod pb;
 pub mod rpc;
 pub mod server;
 pub mod service;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::prelude::*;
 
 use ostiary::config::{Command, CommandLine, Config, LogFormat};
 use ostiary::domain::secret::{Prefix, Secret};
@@ -53,10 +54,16 @@ fn serve(config: Config) -> ExitCode {
 
 fn start_log(config: &Config) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.log_level).map_err(|error| format!("--log-level: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // The libraries below would log headers, and with them root keys, if they were asked for details.
+    let own = FilterFn::new(|metadata| metadata.target().split("::").next() == Some("ostiary"));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false).with_filter(own)).init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            registry.with(lines.with_filter(own)).init();
+        }
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ pub fn routes(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::H
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that a caller without protos can read the details of errors.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let readable = "the descriptors were compiled with the program";
     Routes::new(health)

@@ -144,7 +144,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
     let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
-    serve(ostiary, config.listen, config.drain, stop).await
+    serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await
 }
 
 async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>, ServeError> {
@@ -157,6 +157,15 @@ async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>,
     Ok(Arc::new(engine))
 }
 
+/// Who looks at the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweeping {
+    /// A task in the background, when something is due.
+    InBackground,
+    /// Whoever holds the product, for tests that must know whether it has happened.
+    ByHand,
+}
+
 /// Serves a product on an address until told to stop.
 ///
 /// # Errors
@@ -165,6 +174,7 @@ pub async fn serve(
     ostiary: Arc<Ostiary>,
     address: SocketAddr,
     drain: Duration,
+    sweeping: Sweeping,
     stop: CancellationToken,
 ) -> Result<Running, ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
@@ -175,8 +185,10 @@ pub async fn serve(
 
     let background = TaskTracker::new();
     let quiet = CancellationToken::new();
-    background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
-    background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
+    if sweeping == Sweeping::InBackground {
+        background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
+        background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
+    }
     background.spawn(report_health(reporter, Arc::clone(&ostiary), stop.clone()));
     background.close();
 
