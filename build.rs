@@ -29,9 +29,8 @@ enum Serve {
 }
 
 fn files_in(directory: &str) -> Result<Vec<PathBuf>, Failed> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "proto"));
     files.sort();
     Ok(files)
@@ -73,7 +72,8 @@ fn redacted(pool: &DescriptorPool) -> BTreeMap<String, Vec<Field>> {
     pool.all_messages()
         .filter(|message| message.fields().any(|field| is_secret(&field)))
         .map(|message| {
-            let fields = message.fields().map(|field| Field { name: field.name().to_owned(), secret: is_secret(&field) });
+            let fields =
+                message.fields().map(|field| Field { name: field.name().to_owned(), secret: is_secret(&field) });
             (message.full_name().to_owned(), fields.collect())
         })
         .collect()

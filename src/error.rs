@@ -170,7 +170,9 @@ impl From<Failure> for Error {
             Failure::Unknown(_) => Self::OutcomeUnknown,
             Failure::Overloaded => Self::Overloaded { retry_after: Duration::from_millis(100) },
             Failure::Closed => Self::ShuttingDown,
-            Failure::TooLarge { what, limit } => Self::Internal(format!("a transaction passed its bound: {what}, {limit}")),
+            Failure::TooLarge { what, limit } => {
+                Self::Internal(format!("a transaction passed its bound: {what}, {limit}"))
+            }
             Failure::Corrupt(what) => Self::Internal(format!("stored data is damaged: {what}")),
             Failure::Panicked => Self::Internal("a transaction panicked".to_owned()),
             Failure::Compacted => Self::Internal("a change feed fell behind".to_owned()),

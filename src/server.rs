@@ -128,7 +128,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     if founding::is_empty(engine.as_ref()).await? {
         let secret = first_root_key::obtain(&directory, config.first_root_key_file.as_deref(), &world)?;
         founding::found(engine.as_ref(), &world, secret).await?;
-        tracing::info!(workspace = "default", "a new store was made, with an operator workspace and its first root key");
+        tracing::info!(
+            workspace = "default",
+            "a new store was made, with an operator workspace and its first root key"
+        );
     }
     first_root_key::remind(&directory, config.listen);
     let gap = stored.map_or(Duration::ZERO, |stored| world.ahead_of(stored));

@@ -164,7 +164,8 @@ struct Clock {
 
 impl Clock {
     fn start(reading: Reading, floor: Option<Timestamp>) -> Self {
-        let floor = floor.map_or(0, |floor| i64::try_from(floor.millis()).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI));
+        let floor =
+            floor.map_or(0, |floor| i64::try_from(floor.millis()).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI));
         let begin = reading.wall.max(floor);
         Self {
             offset: begin.saturating_sub(reading.boot),

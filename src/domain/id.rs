@@ -126,7 +126,13 @@ mod tests {
     #[test]
     fn an_id_has_one_spelling_and_one_kind() {
         let id = KeyId::from_bytes([7; 16]).to_string();
-        for other in [id.to_uppercase(), id.replace("key", "api"), format!("{id}0"), id[..id.len() - 1].to_owned(), String::new()] {
+        for other in [
+            id.to_uppercase(),
+            id.replace("key", "api"),
+            format!("{id}0"),
+            id[..id.len() - 1].to_owned(),
+            String::new(),
+        ] {
             assert!(KeyId::parse(&other).is_err(), "{other}");
         }
         assert!(KeyId::parse("key_81234567890123456789012345").is_err(), "more than 128 bits");

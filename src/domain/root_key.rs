@@ -178,7 +178,12 @@ impl RootKey {
     }
 
     /// Makes the successor, and ends this one's life after `grace`, never later than it would have ended anyway.
-    pub fn rotated(&self, successor: Successor, grace: Duration, now: Timestamp) -> Result<(Self, Self), RotationRefused> {
+    pub fn rotated(
+        &self,
+        successor: Successor,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<(Self, Self), RotationRefused> {
         if self.expiry.has_passed(now) {
             return Err(RotationRefused::Expired);
         }
@@ -308,7 +313,8 @@ mod tests {
             assert_eq!(target.may_become(&next, &caller), Ok(()));
             assert_eq!(next.may_become(&target, &caller), Err(Excess::Permissions));
         }
-        let renamed = RootKey { name: Name::new("mine", crate::domain::name::ROOT_KEY_NAME).unwrap(), ..target.clone() };
+        let renamed =
+            RootKey { name: Name::new("mine", crate::domain::name::ROOT_KEY_NAME).unwrap(), ..target.clone() };
         assert_eq!(target.may_become(&renamed, &caller), Err(Excess::Permissions));
     }
 

@@ -39,10 +39,7 @@ impl pb::api_service_server::ApiService for Desk {
         answer(&caller, done, |meta, api| pb::GetApiResponse { meta, api: Some(api.into()) })
     }
 
-    async fn list_apis(
-        &self,
-        request: Request<pb::ListApisRequest>,
-    ) -> Result<Response<pb::ListApisResponse>, Status> {
+    async fn list_apis(&self, request: Request<pb::ListApisRequest>) -> Result<Response<pb::ListApisResponse>, Status> {
         let (caller, request) = admitted(request)?;
         let pb::ListApisRequest { page_size, page_token, filter, min_revision } = request;
         let filter = filter.unwrap_or_default();
@@ -126,9 +123,8 @@ fn patch(request: pb::UpdateApiRequest) -> Result<(ApiId, ApiPatch), Error> {
     let default_prefix = fields.patched_or(&mask, "default_prefix", default_prefix, None, |fields, prefix| {
         fields.prefix("default_prefix", Some(&prefix))
     });
-    let default_ttl = fields.patched_or(&mask, "default_ttl", default_ttl, None, |fields, ttl| {
-        fields.ttl("default_ttl", Some(ttl))
-    });
+    let default_ttl =
+        fields.patched_or(&mask, "default_ttl", default_ttl, None, |fields, ttl| fields.ttl("default_ttl", Some(ttl)));
     let delete_protection =
         fields.patched_or(&mask, "delete_protection", delete_protection, false, |_, protected| Some(protected));
     let allowed =

@@ -161,17 +161,9 @@ impl Fields {
         Some(())
     }
 
-    fn each<T>(
-        &mut self,
-        field: &str,
-        texts: &[String],
-        read: impl Fn(&String) -> Result<T, Flaw>,
-    ) -> Option<Vec<T>> {
-        let read: Vec<Option<T>> = texts
-            .iter()
-            .enumerate()
-            .map(|(index, text)| self.take(format!("{field}[{index}]"), read(text)))
-            .collect();
+    fn each<T>(&mut self, field: &str, texts: &[String], read: impl Fn(&String) -> Result<T, Flaw>) -> Option<Vec<T>> {
+        let read: Vec<Option<T>> =
+            texts.iter().enumerate().map(|(index, text)| self.take(format!("{field}[{index}]"), read(text))).collect();
         read.into_iter().collect()
     }
 

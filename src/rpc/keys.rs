@@ -84,10 +84,7 @@ impl pb::key_service_server::KeyService for Desk {
         answer(&caller, done, |meta, key| pb::GetKeyResponse { meta, key: Some(shown(key, now)) })
     }
 
-    async fn list_keys(
-        &self,
-        request: Request<pb::ListKeysRequest>,
-    ) -> Result<Response<pb::ListKeysResponse>, Status> {
+    async fn list_keys(&self, request: Request<pb::ListKeysRequest>) -> Result<Response<pb::ListKeysResponse>, Status> {
         let (caller, request) = admitted(request)?;
         let pb::ListKeysRequest { page_size, page_token, filter, show_deleted, min_revision } = request;
         let filter = filter.unwrap_or_default();
@@ -271,9 +268,7 @@ fn draft(request: pb::CreateKeyRequest, now: Timestamp) -> Result<KeyDraft, Erro
     let expiry = match expiration {
         None => Some(None),
         Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), now),
-        Some(Expiration::Ttl(ttl)) => {
-            fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl))))
-        }
+        Some(Expiration::Ttl(ttl)) => fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl)))),
     };
     let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
     let draft = || {
@@ -310,9 +305,8 @@ fn patch(request: pb::UpdateKeyRequest, now: Timestamp) -> Result<(KeyId, KeyPat
     let id = fields.id("key_id", &key_id, KeyId::parse);
     let known = ["name", "metadata", "enabled", "expire_time", "allowed_cidrs", "roles", "permissions"];
     let mask = fields.mask(update_mask, &known, &["api_id", "prefix"]);
-    let name = fields.patched_or(&mask, "name", name, Name::default(), |fields, name| {
-        fields.name("name", &name, KEY_NAME)
-    });
+    let name =
+        fields.patched_or(&mask, "name", name, Name::default(), |fields, name| fields.name("name", &name, KEY_NAME));
     let metadata = fields.patched_or(&mask, "metadata", metadata, Metadata::default(), |fields, data| {
         fields.metadata("metadata", Some(data))
     });
@@ -324,7 +318,8 @@ fn patch(request: pb::UpdateKeyRequest, now: Timestamp) -> Result<(KeyId, KeyPat
         fields.patched_or(&mask, "allowed_cidrs", list(allowed_cidrs), AllowList::anyone(), |fields, texts| {
             fields.networks("allowed_cidrs", &texts)
         });
-    let roles = fields.patched_or(&mask, "roles", list(roles), Vec::new(), |fields, texts| fields.roles("roles", &texts));
+    let roles =
+        fields.patched_or(&mask, "roles", list(roles), Vec::new(), |fields, texts| fields.roles("roles", &texts));
     let permissions = fields.patched_or(&mask, "permissions", list(permissions), Vec::new(), |fields, texts| {
         fields.permissions("permissions", &texts)
     });

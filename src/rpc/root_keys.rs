@@ -107,7 +107,8 @@ impl pb::root_key_service_server::RootKeyService for Desk {
         let id = fields.id("root_key_id", &root_key_id, RootKeyId::parse);
         let id = fields.finish(id)?;
         let reach = if cascade { Reach::Descendants } else { Reach::Alone };
-        let done = self.ostiary.delete_root_key(&caller, id, etag, reach, insistence(force), run(validate_only)).await?;
+        let done =
+            self.ostiary.delete_root_key(&caller, id, etag, reach, insistence(force), run(validate_only)).await?;
         answer(&caller, done, |meta, ids| pb::DeleteRootKeyResponse { meta, deleted_root_key_ids: texts(&ids) })
     }
 
@@ -133,7 +134,8 @@ impl pb::root_key_service_server::RootKeyService for Desk {
         let grace = fields.span("grace_period", grace_period, Duration::ZERO..=GRACE_MAX);
         let (id, grace) = fields.finish(id.zip(grace))?;
         let grace = grace.unwrap_or(Duration::ZERO);
-        let done = self.ostiary.rotate_root_key(&caller, id, grace, etag, insistence(force), run(validate_only)).await?;
+        let done =
+            self.ostiary.rotate_root_key(&caller, id, grace, etag, insistence(force), run(validate_only)).await?;
         let Done { answer: Rotation { issued: IssuedRootKey { root_key, secret }, previous }, revision } = done;
         let next = self.ostiary.describe_root_key(root_key).await?;
         let previous = self.ostiary.describe_root_key(previous).await?;
@@ -221,9 +223,7 @@ fn draft(request: pb::CreateRootKeyRequest, now: Timestamp) -> Result<RootKeyDra
     let expiry = match expiration {
         None => Some(None),
         Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), now),
-        Some(Expiration::Ttl(ttl)) => {
-            fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl))))
-        }
+        Some(Expiration::Ttl(ttl)) => fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl)))),
     };
     let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
     let draft = || {
@@ -250,9 +250,8 @@ fn patch(request: pb::UpdateRootKeyRequest, now: Timestamp) -> Result<(RootKeyId
     let known = ["name", "permissions", "enabled", "expire_time", "allowed_cidrs"];
     let mask = fields.mask(update_mask, &known, &[]);
     let name = fields.patched(&mask, "name", name, |fields, name| fields.name("name", &name, ROOT_KEY_NAME));
-    let grants = fields.patched(&mask, "permissions", list(permissions), |fields, texts| {
-        fields.grants("permissions", &texts)
-    });
+    let grants =
+        fields.patched(&mask, "permissions", list(permissions), |fields, texts| fields.grants("permissions", &texts));
     let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
     let expiry = fields.patched_or(&mask, "expire_time", expire_time, Expiry::Never, |fields, moment| {
         fields.expire_time("expire_time", Some(moment), now).flatten()

@@ -167,9 +167,9 @@ pub fn render(error: &Error, request_id: &str) -> Status {
             details.set_resource_info(resource_type(*kind), id.as_str(), "", error.to_string());
         }
         Error::Invalid(violations) => {
-            let violations = violations.iter().map(|violation| {
-                FieldViolation::new(violation.field.as_str(), violation.flaw.to_string())
-            });
+            let violations = violations
+                .iter()
+                .map(|violation| FieldViolation::new(violation.field.as_str(), violation.flaw.to_string()));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         Error::Query { field, flaw } => {
@@ -204,16 +204,18 @@ pub fn render(error: &Error, request_id: &str) -> Status {
     Status::with_error_details(code(error), error.to_string(), details)
 }
 
-
 fn resource_type(kind: Kind) -> String {
-    format!("ostiary.v1.{}", match kind {
-        Kind::Workspace => "Workspace",
-        Kind::RootKey => "RootKey",
-        Kind::Api => "Api",
-        Kind::Key => "Key",
-        Kind::Role => "Role",
-        Kind::Permission => "Permission",
-    })
+    format!(
+        "ostiary.v1.{}",
+        match kind {
+            Kind::Workspace => "Workspace",
+            Kind::RootKey => "RootKey",
+            Kind::Api => "Api",
+            Kind::Key => "Key",
+            Kind::Role => "Role",
+            Kind::Permission => "Permission",
+        }
+    )
 }
 
 /// The error that a status stands for which tonic made itself, before or after a handler.

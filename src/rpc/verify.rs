@@ -24,7 +24,10 @@ pub(super) async fn verify_key(
     let (question, min_revision) = question(request)?;
     let detail = question.detail;
     let done = desk.ostiary.verify_key(&caller, question, min_revision).await?;
-    answer(&caller, done, |meta, verification| pb::VerifyKeyResponse { meta, verdict: Some(shown(verification, detail)) })
+    answer(&caller, done, |meta, verification| pb::VerifyKeyResponse {
+        meta,
+        verdict: Some(shown(verification, detail)),
+    })
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
@@ -46,8 +49,14 @@ fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Rev
     let query = permissions.as_deref().map(Query::parse).transpose();
     let counting = if dry_run { Counting::DryRun } else { Counting::Use };
     let asked = || {
-        let question =
-            VerifyQuestion { secret: secret.clone()?, audience: audience?, client: client?, query: None, detail: detail?, counting };
+        let question = VerifyQuestion {
+            secret: secret.clone()?,
+            audience: audience?,
+            client: client?,
+            query: None,
+            detail: detail?,
+            counting,
+        };
         Some((question, min_revision?))
     };
     if let Err(flaw) = &query

@@ -28,7 +28,8 @@ impl pb::workspace_service_server::WorkspaceService for Desk {
         let mut fields = Fields::default();
         let name = fields.name("name", &name, WORKSPACE_NAME);
         let name = fields.finish(name)?;
-        let Done { answer: founded, revision } = self.ostiary.create_workspace(&caller, name, run(validate_only)).await?;
+        let Done { answer: founded, revision } =
+            self.ostiary.create_workspace(&caller, name, run(validate_only)).await?;
         let FoundedWorkspace { workspace, issued: IssuedRootKey { root_key, secret } } = founded;
         let root_key = self.ostiary.describe_root_key(root_key).await?;
         answer(&caller, Done { answer: (workspace, root_key), revision }, |meta, (workspace, root_key)| {

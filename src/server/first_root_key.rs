@@ -47,7 +47,10 @@ pub fn prepare_directory(directory: &Path) -> Result<(), ServeError> {
     }
     if metadata.mode() & OTHERS != 0 {
         let mode = metadata.mode() & 0o777;
-        let why = format!("other users can get into the data directory (mode {mode:04o}); run: chmod 700 {}", directory.display());
+        let why = format!(
+            "other users can get into the data directory (mode {mode:04o}); run: chmod 700 {}",
+            directory.display()
+        );
         return Err(refused(directory, why));
     }
     Ok(())

@@ -58,7 +58,9 @@ pub(super) fn check_numbers(roles: usize, permissions: usize) -> Result<(), Erro
     let lists = [("roles", roles, ROLES_MAX), ("permissions", permissions, PERMISSIONS_MAX)];
     let too_long = lists.into_iter().filter(|(_, number, most)| number > most);
     let violations: Vec<Violation> = too_long
-        .map(|(field, _, most)| Violation::new(field, crate::domain::Flaw::new(format!("must be at most {most} on a key"))))
+        .map(|(field, _, most)| {
+            Violation::new(field, crate::domain::Flaw::new(format!("must be at most {most} on a key")))
+        })
         .collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }
@@ -107,11 +109,7 @@ pub(super) fn replaced_roles(
 }
 
 /// The roles of a key with the named ones added.
-fn added_roles(
-    change: &mut Change<'_, '_>,
-    key: &Key,
-    references: &[Reference<RoleId>],
-) -> Result<Vec<RoleId>, Halt> {
+fn added_roles(change: &mut Change<'_, '_>, key: &Key, references: &[Reference<RoleId>]) -> Result<Vec<RoleId>, Halt> {
     let had = ids(&living_roles(change, &key.roles)?);
     let mut all = ids(&obtain_roles(change, references, &[])?);
     all.extend(&had);

@@ -82,8 +82,7 @@ impl Log {
         actor: Actor,
         happening: Happening,
     ) -> Result<(), Stop> {
-        let head =
-            tables::AUDIT_CHAIN.get(tx, &())?.unwrap_or(ChainHead { length: 0, hash: ChainHash::START });
+        let head = tables::AUDIT_CHAIN.get(tx, &())?.unwrap_or(ChainHead { length: 0, hash: ChainHash::START });
         let revision = tx.revision().counter;
         let mut event = Event {
             id: nth(self.first, self.position),

@@ -212,7 +212,8 @@ impl Ostiary {
             })
         };
         let revision = self.engine.transact(Priority::Interactive, body).await?;
-        let settled = slot.lock().take().ok_or_else(|| Error::Internal("a transaction did not decide".to_owned()))??;
+        let settled =
+            slot.lock().take().ok_or_else(|| Error::Internal("a transaction did not decide".to_owned()))??;
         for grant in &settled.grants {
             self.allowed_by((attempt.workspace, attempt.root_key), grant, now);
         }
@@ -289,7 +290,8 @@ fn repeated<T: Outcome>(
     let mut grants = Vec::new();
     for text in needed {
         // Written by `remember`: a capability's own grant, with the object's id in the middle.
-        let (capability, id) = parse_need(&text).ok_or_else(|| Error::Internal(format!("a remembered need: {text}")))?;
+        let (capability, id) =
+            parse_need(&text).ok_or_else(|| Error::Internal(format!("a remembered need: {text}")))?;
         let grant = allowing(caller, home, capability, id).ok_or(Error::PermissionMissing(capability))?;
         grants.push(grant.clone());
     }

@@ -299,8 +299,11 @@ impl Ostiary {
             let reading = self.read(None).await?;
             let now = reading.now;
             let rows = tables::FORGETTABLE.list(reading.view(), &(), None, FORGOTTEN_AT_ONCE).await?;
-            let due: Vec<_> =
-                rows.iter().map(|(row, ())| *row).take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now)).collect();
+            let due: Vec<_> = rows
+                .iter()
+                .map(|(row, ())| *row)
+                .take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now))
+                .collect();
             let next = rows.get(due.len()).map(|((moment, ..), ())| *moment);
             if due.is_empty() {
                 return Ok(next);

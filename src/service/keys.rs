@@ -246,59 +246,59 @@ impl Ostiary {
         let mut made = None;
         let mut fresh = false;
         let mut done = trying!(async {
-                let reading = self.read(None).await?;
-                let api = tables::APIS.read(reading.view(), &(workspace, draft.api)).await?;
-                let by_default = api.and_then(|api| api.default_prefix);
-                let prefix = draft.prefix.clone().or_else(|| by_default.clone()).unwrap_or_default();
-                let secret = Secret::issue(&prefix, self.world.random());
-                let id = KeyId::from_bytes(self.world.ulid());
-                let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
-                self.prepare_delivery(caller, id.bytes(), &secret);
-                made = Some(id);
-                let draft = draft.clone();
-                let changed = self
-                    .change(permit, run, move |change| {
-                        let KeyDraft { api, name, prefix: _, metadata, roles, permissions: _, enabled, expiry, allowed } =
-                            draft.clone();
-                        let api = apis::find(change, Capability::CreateKey, api)?;
-                        if draft.prefix.is_none() && api.default_prefix != by_default {
-                            return Err(Error::Conflict.into());
-                        }
-                        let roles = obtain_roles(change, &roles, &[])?;
-                        let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
-                        check_numbers(roles.len(), permissions.len())?;
-                        let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
-                        let key = Key {
-                            id,
-                            workspace,
-                            api: api.id,
-                            name,
-                            prefix: prefix.clone(),
-                            start: secret.start(),
-                            digest: secret.digest(),
-                            metadata,
-                            roles: ids(&roles),
-                            permissions,
-                            enabled,
-                            expiry: expiry.unwrap_or_else(|| by_api().into()),
-                            allowed,
-                            created_by: change.caller.id,
-                            created: change.now,
-                            updated: change.now,
-                            etag: Etag::FIRST,
-                            presence: Presence::Here,
-                        };
-                        put(change.tx, None, &key, retention, change.now)?;
-                        let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
-                            .concerning(apis::target(&api));
-                        let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
-                        let key = DescribedKey { key, roles: references(&roles), permissions, last_used: None };
-                        Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
-                    })
-                    .await?;
-                fresh = !changed.repeated;
-                Ok(changed)
-            })?;
+            let reading = self.read(None).await?;
+            let api = tables::APIS.read(reading.view(), &(workspace, draft.api)).await?;
+            let by_default = api.and_then(|api| api.default_prefix);
+            let prefix = draft.prefix.clone().or_else(|| by_default.clone()).unwrap_or_default();
+            let secret = Secret::issue(&prefix, self.world.random());
+            let id = KeyId::from_bytes(self.world.ulid());
+            let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
+            self.prepare_delivery(caller, id.bytes(), &secret);
+            made = Some(id);
+            let draft = draft.clone();
+            let changed = self
+                .change(permit, run, move |change| {
+                    let KeyDraft { api, name, prefix: _, metadata, roles, permissions: _, enabled, expiry, allowed } =
+                        draft.clone();
+                    let api = apis::find(change, Capability::CreateKey, api)?;
+                    if draft.prefix.is_none() && api.default_prefix != by_default {
+                        return Err(Error::Conflict.into());
+                    }
+                    let roles = obtain_roles(change, &roles, &[])?;
+                    let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
+                    check_numbers(roles.len(), permissions.len())?;
+                    let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
+                    let key = Key {
+                        id,
+                        workspace,
+                        api: api.id,
+                        name,
+                        prefix: prefix.clone(),
+                        start: secret.start(),
+                        digest: secret.digest(),
+                        metadata,
+                        roles: ids(&roles),
+                        permissions,
+                        enabled,
+                        expiry: expiry.unwrap_or_else(|| by_api().into()),
+                        allowed,
+                        created_by: change.caller.id,
+                        created: change.now,
+                        updated: change.now,
+                        etag: Etag::FIRST,
+                        presence: Presence::Here,
+                    };
+                    put(change.tx, None, &key, retention, change.now)?;
+                    let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
+                        .concerning(apis::target(&api));
+                    let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
+                    let key = DescribedKey { key, roles: references(&roles), permissions, last_used: None };
+                    Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
+                })
+                .await?;
+            fresh = !changed.repeated;
+            Ok(changed)
+        })?;
         let id = done.answer.key.key.id;
         let secret = done.answer.secret.take().filter(|_| fresh && made == Some(id));
         done.answer.secret = self.deliver(caller, run, secret, (Kind::Key, id.bytes(), &id))?;
@@ -357,7 +357,8 @@ impl Ostiary {
         caller.permit(Capability::ReadKey)?;
         let workspace = caller.workspace_id();
         let reading = self.read(min_revision).await?;
-        let mut listing = KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
+        let mut listing =
+            KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
         let nothing = Page { items: Vec::new(), next: String::new() };
         if let Some(role) = &filter.role {
             match reading.find_role(workspace, role).await? {

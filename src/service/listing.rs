@@ -73,17 +73,7 @@ impl Ostiary {
         prefix.write(&mut scope);
         let seal = Seal { key: self.page_key, binding: page.binding, scope };
         let after = if page.token.is_empty() { None } else { Some(seal.open(&page.token)?) };
-        Ok(Walk {
-            table,
-            prefix,
-            page,
-            seal,
-            after,
-            chunk: Vec::new().into_iter(),
-            scanned: 0,
-            taken: 0,
-            ended: false,
-        })
+        Ok(Walk { table, prefix, page, seal, after, chunk: Vec::new().into_iter(), scanned: 0, taken: 0, ended: false })
     }
 }
 

@@ -162,10 +162,8 @@ impl Outcome for CountedApi {
 }
 
 fn roles_message(roles: &[RoleRef]) -> storage::RoleRefs {
-    let roles = roles.iter().map(|RoleRef { id, name }| storage::RoleRef {
-        id: id.bytes().to_vec(),
-        name: name.to_string(),
-    });
+    let roles =
+        roles.iter().map(|RoleRef { id, name }| storage::RoleRef { id: id.bytes().to_vec(), name: name.to_string() });
     storage::RoleRefs { roles: roles.collect() }
 }
 

@@ -13,10 +13,10 @@ use crate::store::tables::{self, Task};
 use crate::store::{Stop, Txn};
 
 use super::caller::Caller;
+use super::change::trying;
 use super::change::{Change, Effect, Halt};
 use super::listing::{Page, PageRequest, of};
 use super::permissions::{Living, insist_on_removals};
-use super::change::trying;
 use super::{Done, Ostiary, Reading, Revision, Run, counts, due};
 
 /// What a role is to be.
@@ -303,8 +303,7 @@ impl Ostiary {
                 if permissions == had {
                     return Ok(Effect::Unchanged(counted(change, before, names)?));
                 }
-                let after =
-                    Role { permissions, updated: change.now, etag: before.etag.next(), ..before.clone() };
+                let after = Role { permissions, updated: change.now, etag: before.etag.next(), ..before.clone() };
                 tables::ROLES.put(change.tx, &(after.workspace, after.id), &after)?;
                 let happening =
                     Happening::changed(EventName::ROLE_UPDATE, target(&after), before.facts(), after.facts());

@@ -13,9 +13,7 @@ use crate::domain::id::{RootKeyId, WorkspaceId};
 use crate::domain::kind::Kind;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
-use crate::domain::root_key::{
-    IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor,
-};
+use crate::domain::root_key::{IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
 use crate::error::{Error, Obstacle};
@@ -254,7 +252,10 @@ impl Ostiary {
                     return Err(Error::GrantExceedsOwn(format!("the caller does not hold {grant}")).into());
                 }
                 change.caller.covers(&root_key).map_err(|excess| {
-                    Error::GrantExceedsOwn(format!("the new root key would have {} beyond the caller's own", excess.noun()))
+                    Error::GrantExceedsOwn(format!(
+                        "the new root key would have {} beyond the caller's own",
+                        excess.noun()
+                    ))
                 })?;
                 put(change.tx, None, &root_key, retention, change.now)?;
                 let happening = Happening::made(EventName::ROOT_KEY_CREATE, target(&root_key), root_key.facts());
@@ -364,7 +365,10 @@ impl Ostiary {
                 }
                 refuse_longer_life(&before, &after, change.now)?;
                 before.may_become(&after, change.caller).map_err(|excess| {
-                    Error::GrantExceedsOwn(format!("the change would hand on {} beyond the caller's own", excess.noun()))
+                    Error::GrantExceedsOwn(format!(
+                        "the change would hand on {} beyond the caller's own",
+                        excess.noun()
+                    ))
                 })?;
                 after.updated = change.now;
                 after.etag = before.etag.next();
@@ -464,7 +468,8 @@ impl Ostiary {
             // Only the last transaction remembers the call: it is the one after which there is nothing left to repeat.
             let mut signed = caller.clone();
             signed.call.idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
-            let plan = Deletion { named: id, etag: etag.clone(), batch: batch.to_vec(), earlier: deleted.clone(), insistence };
+            let plan =
+                Deletion { named: id, etag: etag.clone(), batch: batch.to_vec(), earlier: deleted.clone(), insistence };
             let done = self.delete_batch(&signed, plan, run).await?;
             deleted.clone_from(&done.answer);
             last = Some(done);
@@ -621,12 +626,8 @@ fn delete_all(
 ) -> Result<Effect<Vec<RootKeyId>>, Halt> {
     let mut happenings = Vec::new();
     for root_key in doomed {
-        let gone = RootKey {
-            deleted: Some(change.now),
-            updated: change.now,
-            etag: root_key.etag.next(),
-            ..root_key.clone()
-        };
+        let gone =
+            RootKey { deleted: Some(change.now), updated: change.now, etag: root_key.etag.next(), ..root_key.clone() };
         put(change.tx, Some(root_key), &gone, retention, change.now)?;
         keep_an_administrator(change, root_key, insistence)?;
         happenings.push(Happening::removed(EventName::ROOT_KEY_DELETE, target(root_key), root_key.facts()));

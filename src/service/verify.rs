@@ -164,8 +164,7 @@ impl Ostiary {
                 reading.effective(workspace, held(), asked_for).await?
             }
         };
-        let around =
-            Surroundings { caller_may_verify: grant.is_some(), api: api.as_ref(), permissions: &permissions };
+        let around = Surroundings { caller_may_verify: grant.is_some(), api: api.as_ref(), permissions: &permissions };
         let verdict = key.verdict(Question { now: reading.now, audience, client, query: query.as_ref() }, around);
         if verdict == Verdict::NotFound {
             return Ok(reading.done(unknown));

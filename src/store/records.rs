@@ -638,9 +638,9 @@ impl Stored<(WorkspaceId, u64, u16)> for Event {
             request_id,
             hash,
         } = message;
-        let targets = targets.into_iter().map(|storage::Target { kind, id, name }| {
-            Some(Target { kind: Kind::parse(&kind)?, id, name })
-        });
+        let targets = targets
+            .into_iter()
+            .map(|storage::Target { kind, id, name }| Some(Target { kind: Kind::parse(&kind)?, id, name }));
         Some(Self {
             id: id(&event_id, EventId::from_bytes)?,
             workspace,

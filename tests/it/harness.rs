@@ -259,11 +259,8 @@ impl Client {
 
     /// What verifying a key for these permissions comes to.
     pub async fn verdict(&self, key: &str, permissions: Option<&str>) -> pb::Verdict {
-        let request = pb::VerifyKeyRequest {
-            key: key.into(),
-            permissions: permissions.map(Into::into),
-            ..Default::default()
-        };
+        let request =
+            pb::VerifyKeyRequest { key: key.into(), permissions: permissions.map(Into::into), ..Default::default() };
         self.keys().verify_key(request).await.unwrap().into_inner().verdict.unwrap()
     }
 
