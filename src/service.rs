@@ -1,7 +1,7 @@
 //! What ostiary does: every verb of the product, once.
 //!
-//! The only layer that writes, and only through [`change`](Ostiary::change), which takes a [`Permit`](caller::Permit)
-//! and leaves an audit event, or through [`settle`](Ostiary::settle), with which ostiary keeps house.
+//! The only layer that writes, and only through `Ostiary::change`, which takes a [`Permit`](caller::Permit)
+//! and leaves an audit event, or through `Ostiary::settle`, with which ostiary keeps house.
 //! It knows nothing of gRPC and nothing of where bytes are kept.
 
 use std::sync::Arc;

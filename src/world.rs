@@ -26,7 +26,7 @@ pub struct World(Source);
 
 enum Source {
     Real(Mutex<Clock>),
-    MadeUp { now: watch::Sender<Timestamp>, rng: Mutex<StdRng> },
+    MadeUp { now: watch::Sender<Timestamp>, rng: Box<Mutex<StdRng>> },
 }
 
 impl World {
@@ -39,7 +39,7 @@ impl World {
     /// A world in which time passes only through [`World::advance`] and draws depend on `seed` alone.
     pub fn made_up(start: Timestamp, seed: u64) -> Self {
         let (now, _) = watch::channel(start);
-        Self(Source::MadeUp { now, rng: Mutex::new(StdRng::seed_from_u64(seed)) })
+        Self(Source::MadeUp { now, rng: Box::new(Mutex::new(StdRng::seed_from_u64(seed))) })
     }
 
     /// Now.
