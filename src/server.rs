@@ -285,10 +285,10 @@ async fn report_health(
     let mut known = None;
     let mut looks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(HEALTH_EVERY));
     while stop.run_until_cancelled(looks.next()).await.is_some() {
-        let now = (ostiary.verifiable(), ostiary.writable());
+        let now = (ostiary.readable().await, ostiary.writable());
         if known != Some(now) {
-            let (verifiable, writable) = now;
-            say(verifiable, verifiable, writable).await;
+            let (readable, writable) = now;
+            say(readable, readable, writable).await;
             known = Some(now);
         }
     }
