@@ -226,7 +226,6 @@ impl Ostiary {
     async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         self.clear_keys_of(workspace, api).await?;
         self.settle(move |tx, _| {
-            counts::forget_api(tx, workspace, api)?;
             tables::APIS.remove(tx, &(workspace, api))?;
             tables::DUE.remove(tx, &entry)
         })
@@ -254,7 +253,7 @@ impl Ostiary {
             let Some(((_, api), _)) = apis.into_iter().next() else { break };
             self.clear_keys_of(workspace, api).await?;
             self.settle(move |tx, _| {
-                counts::forget_api(tx, workspace, api)?;
+                counts::lose_api(tx, workspace, api)?;
                 tables::APIS.remove(tx, &(workspace, api))
             })
             .await?;
@@ -286,7 +285,7 @@ impl Ostiary {
             .await?;
         }
         self.settle(move |tx, _| {
-            counts::forget_administrators(tx, workspace)?;
+            counts::forget_workspace(tx, workspace)?;
             tables::WORKSPACES.remove(tx, &(workspace,))?;
             tables::DUE.remove(tx, &entry)
         })
@@ -372,6 +371,9 @@ fn record_expiry(
 
 fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
     let row = (root_key.workspace, root_key.id);
+    if root_key.is_counted() {
+        counts::root_keys(tx, root_key.workspace, counts::By::Down)?;
+    }
     tables::ROOT_KEY_DIGESTS.remove(tx, &(root_key.digest.bytes(),))?;
     tables::ROOT_KEY_USAGE.remove(tx, &row)?;
     tables::ROOT_KEYS.remove(tx, &row)
@@ -407,7 +409,10 @@ fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
 fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), Stop> {
     let Some(key) = tables::KEYS.get(tx, &(workspace, id))? else { return Ok(()) };
     if key.presence == Presence::Here {
-        counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        // A deleted API took all its keys off the counts when it went.
+        if tables::APIS.get(tx, &(workspace, key.api))?.is_some_and(|api| api.deleted.is_none()) {
+            counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        }
         for role in &key.roles {
             counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
         }
