@@ -49,19 +49,24 @@ pub(super) fn schedule(
 struct Plan {
     expire: Option<Timestamp>,
     purge: Option<Timestamp>,
+    /// Whether the end of its life had come before it was deleted, and so is recorded or about to be.
+    ended: bool,
 }
 
 impl Plan {
     fn of_root_key(root_key: &RootKey, retention: Retention) -> Self {
         let expire = root_key.expiry.moment().filter(|_| root_key.deleted.is_none());
-        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)) }
+        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)), ended: false }
     }
 
     fn of_key(key: &Key, retention: Retention) -> Self {
         match key.presence {
-            Presence::Here => Self { expire: key.expiry.moment(), purge: None },
-            Presence::Deleted(at) => Self { expire: None, purge: Some(at.after(retention.deleted_keys)) },
-            Presence::Gone(at) => Self { expire: None, purge: Some(at) },
+            Presence::Here => Self { expire: key.expiry.moment(), purge: None, ended: false },
+            Presence::Deleted(at) => {
+                let purge = Some(at.after(retention.deleted_keys));
+                Self { expire: None, purge, ended: key.expiry.has_passed(at) }
+            }
+            Presence::Gone(at) => Self { expire: None, purge: Some(at), ended: false },
         }
     }
 }
@@ -79,6 +84,7 @@ fn replan(
     if before.as_ref() == Some(&after) {
         return Ok(());
     }
+    let ended = before.as_ref().is_some_and(|before| before.ended);
     if let Some(before) = before {
         if let Some(moment) = before.expire.filter(|_| before.expire != after.expire) {
             if !Expiry::At(moment).has_passed(now) {
@@ -92,7 +98,12 @@ fn replan(
         }
     }
     if let Some(moment) = after.expire {
-        schedule(tx, moment, expire, workspace, id)?;
+        if !ended {
+            schedule(tx, moment, expire, workspace, id)?;
+        } else if tables::DUE.get(tx, &(moment, expire, workspace, id))?.is_none() {
+            // Restored after its life had ended and that was recorded: what is left to do is to remove it.
+            schedule(tx, moment.after(retention.expired), purge, workspace, id)?;
+        }
     }
     if let Some(moment) = after.purge {
         schedule(tx, moment, purge, workspace, id)?;

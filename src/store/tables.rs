@@ -284,6 +284,8 @@ impl<K: Part, R: Record<K>> Table<K, R> {
         after: Option<&K>,
         limit: usize,
     ) -> Result<Vec<(K, R)>, Failure> {
+        // Long walks take many steps, none of which waits for anything: let others in between them.
+        tokio::task::yield_now().await;
         let rows = view.scan(self.range(prefix, after), limit).await?;
         rows.into_iter()
             .map(|(key_bytes, stored)| {

@@ -19,6 +19,7 @@ mod keys;
 mod model;
 mod permissions;
 mod power_loss;
+mod quotas;
 mod races;
 mod roles;
 mod root_keys;
