@@ -87,7 +87,7 @@ impl pb::workspace_service_server::WorkspaceService for Desk {
         let id = fields.id("workspace_id", &workspace_id, WorkspaceId::parse);
         let mask = fields.mask(update_mask, &["name", "enabled"], &[]);
         let name = fields.patched(&mask, "name", name, |fields, name| fields.name("name", &name, WORKSPACE_NAME));
-        let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
+        let enabled = fields.patched_or(&mask, "enabled", enabled, false, |_, enabled| Some(enabled));
         let patch = name.zip(enabled).map(|(name, enabled)| WorkspacePatch { name, enabled });
         let (id, patch) = fields.finish(id.zip(patch))?;
         let done = self.ostiary.update_workspace(&caller, id, patch, etag, run(validate_only)).await?;
