@@ -9,7 +9,9 @@ use super::walk::{
     Kind, Meaning, Method, Object, Place, body, bytes, meaning, methods, places, set, spelled, text, with,
 };
 use super::{GARBAGE, present};
-use crate::harness::{Client, reason};
+use crate::harness::{Client, fields, reason, texts};
+use ostiary::pb::v1 as pb;
+use tonic_types::StatusExt;
 
 /// All that an answer tells, with the name of one object replaced by that of another.
 #[derive(Debug, PartialEq)]
@@ -211,4 +213,46 @@ fn every_field_of_every_request_has_a_meaning_here() {
             assert!(known.iter().any(|known| inner.starts_with(known)), "{}: {inner}", method.path);
         }
     }
+}
+
+#[tokio::test]
+async fn who_may_take_no_permission_away_at_all_is_denied_by_the_name_of_what_is_missing() {
+    let there = Neighbours::new().await;
+    let (key_id, role) = (there.own[&Kind::Key].id.clone(), there.own[&Kind::Role].id.clone());
+    let permissions = texts(&["some.permission"]);
+    let request =
+        pb::SetKeyPermissionsRequest { key_id: key_id.clone(), permissions: permissions.clone(), ..Default::default() };
+    there.operator.keys().set_key_permissions(request).await.unwrap();
+    let request = pb::SetRolePermissionsRequest { role: role.clone(), permissions, ..Default::default() };
+    there.operator.roles().set_role_permissions(request).await.unwrap();
+    let client = there.caller(&["apis.*.update_key".to_owned(), "rbac.*.update_role".to_owned()]).await;
+    let update_mask = Some(prost_types::FieldMask { paths: texts(&["permissions"]) });
+    let update = pb::UpdateKeyRequest { key_id: key_id.clone(), update_mask, ..Default::default() };
+    let set = pb::SetKeyPermissionsRequest { key_id, ..Default::default() };
+    let of_role = pb::SetRolePermissionsRequest { role, ..Default::default() };
+    let denials = [
+        (client.keys().update_key(update).await.unwrap_err(), "rbac.*.remove_permission_from_key"),
+        (client.keys().set_key_permissions(set).await.unwrap_err(), "rbac.*.remove_permission_from_key"),
+        (client.roles().set_role_permissions(of_role).await.unwrap_err(), "rbac.*.remove_permission_from_role"),
+    ];
+    for (status, missing) in denials {
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((status.code(), info.reason.as_str()), (Code::PermissionDenied, "PERMISSION_MISSING"));
+        assert_eq!(info.metadata["permission"], missing);
+    }
+}
+
+#[tokio::test]
+async fn a_call_makes_at_most_20_permissions_on_the_way() {
+    let there = Neighbours::new().await;
+    let create = async |name: &str, from: usize, to: usize| {
+        let permissions = (from..to).map(|n| format!("made.{n}")).collect();
+        let request = pb::CreateRoleRequest { name: name.into(), permissions, ..Default::default() };
+        there.operator.roles().create_role(request).await
+    };
+    let status = create("too many", 0, 21).await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), fields(&status)), ("FIELD_INVALID", texts(&["permissions"])));
+    create("as many as may be", 0, 20).await.unwrap();
+    create("as many again", 0, 40).await.unwrap();
+    assert!(create("one more", 0, 61).await.is_err());
 }
