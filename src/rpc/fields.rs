@@ -66,6 +66,15 @@ impl Fields {
         self.name(field, text, ROLE_NAME)
     }
 
+    /// A slug of a permission to be made, which must not look like an id of its kind.
+    pub fn new_slug(&mut self, field: &str, text: &str) -> Option<Slug> {
+        if PermissionId::is_shape_of(text) {
+            self.refuse(field, Flaw::new("must not have the form of a permission's id"));
+            return None;
+        }
+        self.take(field, Slug::new(text))
+    }
+
     /// A description.
     pub fn description(&mut self, field: &str, text: &str) -> Option<Description> {
         self.take(field, Description::new(text, DESCRIPTION))
@@ -101,6 +110,7 @@ impl Fields {
     /// Networks.
     pub fn networks(&mut self, field: &str, texts: &[String]) -> Option<AllowList> {
         self.short_enough(field, texts.len(), ENTRIES_MAX)?;
+        self.each(field, texts, |text| AllowList::parse([text.as_str()]).map_err(|(_, flaw)| flaw))?;
         match AllowList::parse(texts.iter().map(String::as_str)) {
             Ok(allowed) => Some(allowed),
             Err((index, flaw)) => {

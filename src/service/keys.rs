@@ -361,17 +361,24 @@ impl Ostiary {
         let reading = self.read(min_revision).await?;
         let mut listing =
             KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
-        let nothing = Page { items: Vec::new(), next: String::new() };
+        let nothing = || {
+            // Said alike of what doesn't exist and of what does: a token that was not given out for it is refused.
+            if page.token.is_empty() {
+                Ok(Page { items: Vec::new(), next: String::new() })
+            } else {
+                Err(Error::PageToken)
+            }
+        };
         if let Some(role) = &filter.role {
             match reading.find_role(workspace, role).await? {
                 Some(role) => listing.role = Some(role.id),
-                None => return Ok(reading.done(nothing)),
+                None => return Ok(reading.done(nothing()?)),
             }
         }
         if let Some(permission) = &filter.permission {
             match reading.find_permission(workspace, permission).await? {
                 Some(permission) => listing.permission = Some(permission.id),
-                None => return Ok(reading.done(nothing)),
+                None => return Ok(reading.done(nothing()?)),
             }
         }
         let page = listing.page(&page).await?;
