@@ -245,8 +245,17 @@ fn undecodable(message: &str) -> Error {
     if !words.iter().any(|words| message.contains(words)) {
         return Error::Internal(message.to_owned());
     }
-    let text = message.strip_prefix("failed to decode Protobuf message: ").unwrap_or(message);
-    let (path, flaw) = text.split_once(": ").unwrap_or(("", text));
-    let field = path.split_once('.').map_or("message", |(_, field)| field);
-    Error::field(field.to_owned(), format!("can't be decoded: {flaw}"))
+    let mut flaw = message.strip_prefix("failed to decode Protobuf message: ").unwrap_or(message);
+    let mut places = Vec::new();
+    while let Some((place, rest)) = flaw.split_once(": ")
+        && let Some(place) = place.split_once('.').filter(|_| !place.contains(' '))
+    {
+        places.push(place);
+        flaw = rest;
+    }
+    // The decoder names the innermost first. What lies within free-form data is no field of ours.
+    let ours = places.into_iter().rev().take_while(|(message, _)| !["Struct", "Value", "ListValue"].contains(message));
+    let path: Vec<&str> = ours.map(|(_, field)| field).collect();
+    let field = if path.is_empty() { "message".to_owned() } else { path.join(".") };
+    Error::field(field, format!("can't be decoded: {flaw}"))
 }
