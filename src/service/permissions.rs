@@ -213,6 +213,7 @@ pub(super) fn insist_on_removals(
 ) -> Result<(), Halt> {
     let kept: HashSet<PermissionId> = after.iter().map(|held| held.id).collect();
     for held in before.iter().filter(|held| !kept.contains(&held.id)) {
+        change.insist_any(capability)?;
         change.insist(capability, held.id, (Kind::Permission, held.slug.as_str()))?;
     }
     Ok(())
