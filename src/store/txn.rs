@@ -18,8 +18,8 @@ pub const POINTS_READ_MAX: usize = 320;
 pub const ROWS_WRITTEN_MAX: usize = 320;
 /// Bytes of keys and values that a transaction may write, well below what is kept for those who follow the changes.
 pub const BYTES_WRITTEN_MAX: usize = 8 << 20;
-/// Bytes of a key.
-pub const KEY_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a key: a role's name of 255 characters of 4 bytes each stands in one, after its workspace.
+pub const KEY_BYTES_MAX: usize = 2 << 10;
 /// Bytes of a value.
 pub const VALUE_BYTES_MAX: usize = 2 << 20;
 
