@@ -67,6 +67,15 @@ impl Fields {
         self.name(field, text, ROLE_NAME)
     }
 
+    /// A slug that must not look like an id of its kind.
+    pub fn slug(&mut self, field: &str, text: &str) -> Option<Slug> {
+        if PermissionId::is_shape_of(text) {
+            self.refuse(field, Flaw::new("must not have the form of a permission's id"));
+            return None;
+        }
+        self.take(field, Slug::new(text))
+    }
+
     /// A description.
     pub fn description(&mut self, field: &str, text: &str) -> Option<Description> {
         self.take(field, Description::new(text, DESCRIPTION))
