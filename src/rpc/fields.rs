@@ -11,6 +11,7 @@ use crate::domain::Flaw;
 use crate::domain::api::{TTL_MAX, TTL_MIN};
 use crate::domain::capability::{GRANTS_MAX, Grant, Grants};
 use crate::domain::id::{PermissionId, Reference, RoleId};
+use crate::domain::key::ROLES_MAX;
 use crate::domain::name::{DESCRIPTION, Description, Name, ROLE_NAME};
 use crate::domain::network::AllowList;
 use crate::domain::permission::Slug;
@@ -146,9 +147,13 @@ impl Fields {
         self.take(field, role(text))
     }
 
-    /// Roles by id or name.
+    /// Roles by id or name: no more different ones than a key can hold, so that looking them up is bounded too.
     pub fn roles(&mut self, field: &str, texts: &[String]) -> Option<Vec<Reference<RoleId>>> {
         self.short_enough(field, texts.len(), ENTRIES_MAX)?;
+        if texts.iter().collect::<HashSet<_>>().len() > ROLES_MAX {
+            self.refuse(field, Flaw::new(format!("must name at most {ROLES_MAX}")));
+            return None;
+        }
         self.each(field, texts, |text| role(text))
     }
 

@@ -54,7 +54,7 @@ async fn names_are_counted_in_characters_and_hide_nothing() {
     for (name, fit) in names(1) {
         let request = pb::CreateRootKeyRequest { name: name.clone(), validate_only, ..root.clone() };
         assert_eq!(told(operator.root_keys().create_root_key(request).await), expected(fit, "name"), "{name:?}");
-        let request = pb::CreateWorkspaceRequest { name: name.clone(), validate_only };
+        let request = pb::CreateWorkspaceRequest { name: name.clone(), validate_only, quotas: None };
         assert_eq!(told(operator.workspaces().create_workspace(request).await), expected(fit, "name"), "{name:?}");
     }
     for (name, fit) in names(3) {
