@@ -241,7 +241,10 @@ fn decided<T: Outcome>(
     let Attempt { workspace, root_key, ref call, need, run, now, first_event } = *attempt;
     let caller = tables::ROOT_KEYS.get(tx, &(workspace, root_key))?;
     let home = tables::WORKSPACES.get(tx, &(workspace,))?;
-    recognise(caller.as_ref(), home.as_ref(), call.remote, now).map_err(Error::Unauthenticated)?;
+    // The call may have been drawn before a change of its root key that was committed before it: a life that was ended
+    // at that moment has ended for the call too.
+    let now_at_least = caller.as_ref().map_or(now, |caller| now.max(caller.updated));
+    recognise(caller.as_ref(), home.as_ref(), call.remote, now_at_least).map_err(Error::Unauthenticated)?;
     let (Some(caller), Some(home)) = (caller, home) else {
         return Err(Error::Internal("a caller was recognised that isn't there".to_owned()).into());
     };
