@@ -165,7 +165,7 @@ struct Settled<T> {
     /// Present where the call had been made before: the revision of the first answer.
     first: Option<Revision>,
     /// The permissions that allowed it.
-    grants: Vec<Grant>,
+    grants: BTreeSet<Grant>,
 }
 
 /// An answer, and whether it is that of an earlier call under the same idempotency key.
@@ -300,13 +300,13 @@ fn repeated<T: Outcome>(
     if method != idempotency.method || request != idempotency.request {
         return Err(Error::IdempotencyKeyReused.into());
     }
-    let mut grants = Vec::new();
+    let mut grants = BTreeSet::new();
     for text in needed {
         // Written by `remember`: a capability's own grant, with the object's id in the middle.
         let (capability, id) =
             parse_need(&text).ok_or_else(|| Error::Internal(format!("a remembered need: {text}")))?;
         let grant = allowing(caller, home, capability, id).ok_or(Error::PermissionMissing(capability))?;
-        grants.push(grant.clone());
+        grants.insert(grant.clone());
     }
     let answer = outcome
         .and_then(|outcome| T::from_outcome(outcome))

@@ -321,6 +321,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadRootKey, found.iter().map(|found| found.root_key.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 
