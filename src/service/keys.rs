@@ -390,6 +390,7 @@ impl Ostiary {
             }
         }
         let page = listing.page(&page).await?;
+        self.shown(caller, Capability::ReadKey, page.items.iter().map(|found| found.key.api), reading.now);
         Ok(reading.done(page))
     }
 

@@ -369,6 +369,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadPermission, found.iter().map(|found| found.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 
