@@ -186,7 +186,7 @@ async fn a_deleted_api_takes_its_keys_along_at_once_and_their_rows_with_the_swee
         let request = pb::UpdateApiRequest { api_id: api.api_id.clone(), ..Default::default() };
         assert_eq!(update(&client, request).await.unwrap_err().code(), Grpc::NotFound, "{swept}");
         let keys = client.keys().list_keys(pb::ListKeysRequest::default()).await.unwrap().into_inner().keys;
-        assert_eq!(keys.into_iter().map(|key| key.key_id).collect::<Vec<_>>(), [kept.key_id.clone()], "{swept}");
+        assert!(keys.len() == 1 && keys[0].key_id == kept.key_id, "{swept}");
         house.sweep().await;
     }
     // The sweep has gone through the rows of the keys: none counts as a holder of the role any more.

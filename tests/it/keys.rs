@@ -25,6 +25,11 @@ async fn flaws(client: &Client, request: pb::CreateKeyRequest) -> Vec<String> {
     fields(&status)
 }
 
+/// What came of a call: its refusal, if it was refused.
+type Outcome = Result<(), (Grpc, String)>;
+/// Texts of a table.
+type Texts = &'static [&'static str];
+
 fn not_found(what: &str) -> (Grpc, String) {
     (Grpc::NotFound, format!("{what}_NOT_FOUND"))
 }

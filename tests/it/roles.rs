@@ -6,6 +6,9 @@ use tonic::Code as Grpc;
 
 use crate::harness::{Client, House, START, at, but_for, fields, mask, refusal, texts};
 
+/// What came of a call: its refusal, if it was refused.
+type Outcome = Result<(), (Grpc, String)>;
+
 fn not_found() -> (Grpc, String) {
     (Grpc::NotFound, "ROLE_NOT_FOUND".to_owned())
 }
@@ -19,7 +22,7 @@ async fn get(client: &Client, role: &str) -> Result<pb::Role, tonic::Status> {
     client.roles().get_role(request).await.map(|response| response.into_inner().role.unwrap())
 }
 
-async fn delete(client: &Client, role: &str) -> Result<(), (Grpc, String)> {
+async fn delete(client: &Client, role: &str) -> Outcome {
     let request = pb::DeleteRoleRequest { role: role.into(), ..Default::default() };
     let answer = client.roles().delete_role(request).await;
     if answer.is_ok() { Ok(()) } else { Err(refusal(answer)) }
@@ -223,7 +226,7 @@ async fn setting_permissions_reaches_every_holder_and_needs_the_rights_for_what_
     let (add, remove) = ("rbac.*.add_permission_to_role", "rbac.*.remove_permission_from_role");
     let denied = || Err((Grpc::PermissionDenied, "PERMISSION_MISSING".to_owned()));
     let missing = || Err((Grpc::NotFound, "PERMISSION_NOT_FOUND".to_owned()));
-    let cases: [(&[&str], &[&str], Result<(), (Grpc, String)>); 9] = [
+    let cases: [(&[&str], &[&str], Outcome); 9] = [
         (&[&update], &["b", "c"], Ok(())),
         (&[&update], &["b", "c", "a"], denied()),
         (&[&update], &["b"], denied()),

@@ -4,7 +4,7 @@ use super::*;
 
 const DAY: u64 = 24 * 3_600_000;
 
-async fn delete(client: &Client, key_id: &str, permanent: bool) -> Result<(), (Grpc, String)> {
+async fn delete(client: &Client, key_id: &str, permanent: bool) -> Outcome {
     let request = pb::DeleteKeyRequest { key_id: key_id.into(), permanent, ..Default::default() };
     let answer = client.keys().delete_key(request).await;
     if answer.is_ok() { Ok(()) } else { Err(refusal(answer)) }

@@ -31,12 +31,12 @@ impl Scene {
         Self { _house: house, client, api, key, held, other, slug_held, slug_other }
     }
 
-    async fn update(&self, caller: &Client, request: pb::UpdateKeyRequest) -> Result<(), (Grpc, String)> {
+    async fn update(&self, caller: &Client, request: pb::UpdateKeyRequest) -> Outcome {
         let request = pb::UpdateKeyRequest { key_id: self.key.key_id.clone(), validate_only: true, ..request };
         outcome(caller.keys().update_key(request).await)
     }
 
-    async fn set_roles(&self, caller: &Client, roles: &[&str]) -> Result<(), (Grpc, String)> {
+    async fn set_roles(&self, caller: &Client, roles: &[&str]) -> Outcome {
         let one = self.update(
             caller,
             pb::UpdateKeyRequest { roles: texts(roles), update_mask: mask(&["roles"]), ..Default::default() },
@@ -52,7 +52,7 @@ impl Scene {
         one
     }
 
-    async fn set_permissions(&self, caller: &Client, slugs: &[&str]) -> Result<(), (Grpc, String)> {
+    async fn set_permissions(&self, caller: &Client, slugs: &[&str]) -> Outcome {
         let update_mask = mask(&["permissions"]);
         let one =
             self.update(caller, pb::UpdateKeyRequest { permissions: texts(slugs), update_mask, ..Default::default() });
@@ -68,7 +68,7 @@ impl Scene {
     }
 }
 
-fn outcome<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> Result<(), (Grpc, String)> {
+fn outcome<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> Outcome {
     if answer.is_ok() { Ok(()) } else { Err(refusal(answer)) }
 }
 
@@ -81,7 +81,7 @@ async fn putting_roles_on_a_key_needs_the_right_to_add_and_taking_them_off_that_
     let (add_other, add_held) =
         (format!("rbac.{}.add_role_to_key", other.role_id), format!("rbac.{}.add_role_to_key", held.role_id));
     let remove_other = format!("rbac.{}.remove_role_from_key", other.role_id);
-    let cases: [(&[&str], &[&str], Result<(), (Grpc, String)>); 14] = [
+    let cases: [(&[&str], Texts, Outcome); 14] = [
         (&[update], &["held"], Ok(())),
         (&[update], &["held", "other"], Err(denied())),
         (&[update], &["held", "nobody"], Err(denied())),
@@ -113,7 +113,7 @@ async fn putting_permissions_on_a_key_needs_the_right_to_add_to_remove_and_for_n
     let of = |permission: &pb::Permission, action: &str| format!("rbac.{}.{action}", permission.permission_id);
     let (add_other, add_held) = (of(slug_other, "add_permission_to_key"), of(slug_held, "add_permission_to_key"));
     let remove_other = of(slug_other, "remove_permission_from_key");
-    let cases: [(&[&str], &[&str], Result<(), (Grpc, String)>); 17] = [
+    let cases: [(&[&str], Texts, Outcome); 17] = [
         (&[update], &["s.held"], Ok(())),
         (&[update], &["s.held", "s.other"], Err(denied())),
         (&[update], &["s.held", "s.new"], Err(denied())),
@@ -145,7 +145,7 @@ async fn a_key_is_made_only_with_what_its_maker_may_put_on_keys() {
     let create = format!("apis.{}.create_key", api.api_id);
     let add_other = format!("rbac.{}.add_role_to_key", other.role_id);
     let add = "rbac.*.add_permission_to_key";
-    let cases: [(&[&str], &[&str], &[&str], Result<(), (Grpc, String)>); 9] = [
+    let cases: [(&[&str], Texts, Texts, Outcome); 9] = [
         (&[&create], &[], &[], Ok(())),
         (&[&create], &["other"], &[], Err(denied())),
         (&[&create], &["nobody"], &[], Err(denied())),
@@ -187,7 +187,7 @@ async fn restoring_a_key_needs_all_that_making_it_anew_would() {
         outcome(caller.keys().undelete_key(request).await)
     };
     let kinds = ["KEY", "KEY", "KEY", "ROLE", "PERMISSION"];
-    for lacking in 0..needs.len() {
+    for (lacking, kind) in kinds.into_iter().enumerate() {
         let mut grants: Vec<&str> = needs.iter().map(String::as_str).collect();
         let lost = grants.remove(lacking);
         assert_eq!(restore(client.limited(&grants).await).await, Err(denied()), "without {lost}");
@@ -195,7 +195,7 @@ async fn restoring_a_key_needs_all_that_making_it_anew_would() {
         let resource = lost.split('.').next().unwrap();
         let another = format!("{resource}.another_one.{action}");
         grants.push(&another);
-        assert_eq!(restore(client.limited(&grants).await).await, Err(not_found(kinds[lacking])), "another than {lost}");
+        assert_eq!(restore(client.limited(&grants).await).await, Err(not_found(kind)), "another than {lost}");
     }
     let grants: Vec<&str> = needs.iter().map(String::as_str).collect();
     assert_eq!(restore(client.limited(&grants).await).await, Ok(()));

@@ -31,8 +31,9 @@ async fn without_a_mask_what_is_set_changes_and_with_one_what_is_named() {
     let of_key = || pb::UpdateKeyRequest { key_id: made.key_id.clone(), ..Default::default() };
     // A mask that does not name what is set leaves it.
     let request = pb::UpdateKeyRequest { name: Some("Eve".into()), update_mask: mask(&["enabled"]), ..of_key() };
-    let refused = client.keys().update_key(request).await.unwrap_err();
-    assert_eq!(fields(&refused), ["enabled"], "named, not set, and can't be cleared");
+    let off = update(&client, request).await;
+    assert_eq!((off.name.as_str(), off.enabled), ("Ada", false), "named and not set, so it is cleared");
+    update(&client, pb::UpdateKeyRequest { enabled: Some(true), ..of_key() }).await;
     let request = pb::UpdateKeyRequest {
         name: Some("Eve".into()),
         metadata: metadata("free"),

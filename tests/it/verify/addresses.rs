@@ -2,13 +2,15 @@
 
 use super::*;
 
+/// The API's list, the key's, the address, what comes of it.
+type Case = (&'static [&'static str], &'static [&'static str], Option<&'static str>, Code);
+
 #[tokio::test]
 async fn an_address_must_be_in_the_list_of_the_api_and_in_that_of_the_key() {
     let house = House::in_memory().await;
     let client = house.operator().await;
     let (inside, outside) = (Code::Valid, Code::Forbidden);
-    // The API's list, the key's, the address, what comes of it.
-    let cases: &[(&[&str], &[&str], Option<&str>, Code)] = &[
+    let cases: &[Case] = &[
         (&[], &[], None, inside),
         (&[], &[], Some("203.0.113.9"), inside),
         (&["10.0.0.0/8"], &[], Some("10.1.2.3"), inside),
