@@ -133,7 +133,6 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
             "a new store was made, with an operator workspace and its first root key"
         );
     }
-    first_root_key::remind(&directory, config.listen);
     let gap = stored.map_or(Duration::ZERO, |stored| world.ahead_of(stored));
     let purging = if gap > GAP_MAX && !config.trust_clock {
         tracing::warn!(
@@ -147,7 +146,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
     let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
-    serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await
+    let running = serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await?;
+    first_root_key::remind(&directory, running.address);
+    Ok(running)
 }
 
 async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>, ServeError> {
