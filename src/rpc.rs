@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::pb;
 use crate::service::caller::Caller;
@@ -100,6 +101,22 @@ fn answer<T, M>(
 ) -> Result<Response<M>, Status> {
     let Done { answer, revision } = done;
     Ok(Response::new(message(meta(caller, revision), answer)))
+}
+
+/// The moments at which a request is read.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// Now, from which spans count.
+    now: Timestamp,
+    /// What must lie ahead lies after this. The repeat of a call may name a moment that has passed since the first;
+    /// the change judges it again if it turns out to be the first.
+    ahead_of: Timestamp,
+}
+
+fn clock(desk: &Desk, caller: &Caller) -> Clock {
+    let now = desk.ostiary.world().now();
+    let ahead_of = if caller.call.idempotency.is_some() { Timestamp::EPOCH } else { now };
+    Clock { now, ahead_of }
 }
 
 /// Whether a change is made or only tried.

@@ -193,13 +193,14 @@ pub async fn serve(
         background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
         background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
     }
-    background.spawn(report_health(reporter, Arc::clone(&ostiary), stop.clone()));
+    let closing = CancellationToken::new();
+    background.spawn(report_health(reporter, Arc::clone(&ostiary), stop, closing.clone()));
     background.close();
 
     let product = Arc::clone(&ostiary);
     let serving = tokio::spawn(async move {
         let connections = TaskTracker::new();
-        accept(listener, front, &connections, &stop).await;
+        accept(listener, front, &connections, &closing).await;
         tracing::info!("stopping: calls under way are finished, new ones are refused");
         connections.close();
         if tokio::time::timeout(drain, connections.wait()).await.is_err() {
@@ -217,16 +218,16 @@ fn front(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::Health
     Front::new(rpc::routes(ostiary, health), Arc::clone(ostiary))
 }
 
-/// Takes connections until told to stop.
-async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, stop: &CancellationToken) {
+/// Takes connections until the server closes.
+async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, closing: &CancellationToken) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = closing.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(converse(stream, front.facing(Peer(peer)), stop.clone()));
+                connections.spawn(converse(stream, front.facing(Peer(peer)), closing.clone()));
             }
             Err(error) => {
                 // Out of descriptors, or the peer is gone already: neither ends the server.
@@ -237,8 +238,8 @@ async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, 
     }
 }
 
-/// Serves one connection; once told to stop, it finishes what is under way.
-async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
+/// Serves one connection; once the server closes, it finishes what is under way.
+async fn converse(stream: TcpStream, front: Front, closing: CancellationToken) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -257,7 +258,7 @@ async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -267,8 +268,15 @@ async fn converse(stream: TcpStream, front: Front, stop: CancellationToken) {
     }
 }
 
-/// Tells whoever asks what works, and before stopping that nothing does.
-async fn report_health(reporter: HealthReporter, ostiary: Arc<Ostiary>, stop: CancellationToken) {
+/// Tells whoever asks what works; once told to stop, that nothing does, and only then lets the server close.
+async fn report_health(
+    reporter: HealthReporter,
+    ostiary: Arc<Ostiary>,
+    stop: CancellationToken,
+    closing: CancellationToken,
+) {
+    // Dropped at the end, however that comes.
+    let _closing = closing.drop_guard();
     let say = async |all: bool, verify: bool, manage: bool| {
         for (service, works) in [(HEALTH_ALL, all), (HEALTH_VERIFY, verify), (HEALTH_MANAGE, manage)] {
             let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
@@ -278,10 +286,10 @@ async fn report_health(reporter: HealthReporter, ostiary: Arc<Ostiary>, stop: Ca
     let mut known = None;
     let mut looks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(HEALTH_EVERY));
     while stop.run_until_cancelled(looks.next()).await.is_some() {
-        let now = (ostiary.verifiable(), ostiary.writable());
+        let now = (ostiary.readable().await, ostiary.writable());
         if known != Some(now) {
-            let (verifiable, writable) = now;
-            say(verifiable, verifiable, writable).await;
+            let (readable, writable) = now;
+            say(readable, readable, writable).await;
             known = Some(now);
         }
     }

@@ -5,13 +5,12 @@
 //! It knows nothing of gRPC and nothing of where bytes are kept.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::domain::id::WorkspaceId;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Obstacle};
-use crate::store::{Engine, Failure, View};
+use crate::store::{Engine, Failure, View, tables};
 use crate::world::World;
 
 pub mod apis;
@@ -74,7 +73,6 @@ pub struct Ostiary {
     page_key: [u8; 32],
     usage: usage::Ledger,
     deliveries: deliveries::Deliveries,
-    verify_fails: AtomicBool,
 }
 
 /// An answer, and the state that it reflects.
@@ -123,9 +121,12 @@ impl Ostiary {
         self.engine.writable()
     }
 
-    /// Whether verifications can be answered: the last one did not fail for ostiary's own reasons.
-    pub fn verifiable(&self) -> bool {
-        !self.verify_fails.load(std::sync::atomic::Ordering::Relaxed)
+    /// Whether verifications can be answered: the store can be read.
+    pub async fn readable(&self) -> bool {
+        match self.read(None).await {
+            Ok(reading) => tables::OPERATOR.read(reading.view(), &()).await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     /// Looks at a state at least as new as `min_revision`.

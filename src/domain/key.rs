@@ -70,15 +70,17 @@ pub struct Key {
     pub presence: Presence,
 }
 
-/// What became of a key. The first that applies, in this order, which is the order in which it is refused.
+/// What became of a key: the first that applies, in this order, so that what is hardest to undo comes first.
+///
+/// A verification refuses in another order, in which being disabled comes before having expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Deleted; can be restored for a while.
     Deleted,
-    /// Switched off.
-    Disabled,
     /// Its life is over.
     Expired,
+    /// Switched off.
+    Disabled,
     /// Good.
     Active,
 }
@@ -174,10 +176,10 @@ impl Key {
     pub fn state(&self, now: Timestamp) -> State {
         if self.presence != Presence::Here {
             State::Deleted
-        } else if !self.enabled {
-            State::Disabled
         } else if self.expiry.has_passed(now) {
             State::Expired
+        } else if !self.enabled {
+            State::Disabled
         } else {
             State::Active
         }

@@ -53,13 +53,15 @@ pub struct RootKey {
     pub deleted: Option<Timestamp>,
 }
 
-/// What became of a root key. The first that applies, in this order, which is the order in which it is refused.
+/// What became of a root key: the first that applies, in this order, so that what is final comes first.
+///
+/// Its holder is refused in another order, in which being disabled comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Switched off.
-    Disabled,
     /// Its life is over.
     Expired,
+    /// Switched off.
+    Disabled,
     /// It lives on for its grace period only.
     RotatedOut,
     /// Good.
@@ -122,10 +124,10 @@ pub struct IssuedRootKey {
 impl RootKey {
     /// What became of it.
     pub fn state(&self, now: Timestamp) -> State {
-        if !self.enabled {
-            State::Disabled
-        } else if self.expiry.has_passed(now) {
+        if self.expiry.has_passed(now) {
             State::Expired
+        } else if !self.enabled {
+            State::Disabled
         } else if self.rotated_to.is_some() {
             State::RotatedOut
         } else {

@@ -182,15 +182,15 @@ impl Fields {
         moment.map_or(Some(None), |moment| self.take(field, to_moment(moment)).map(Some))
     }
 
-    /// The end of a life, if one is given: it must lie in the future.
+    /// The end of a life, if one is given: it must lie ahead.
     pub fn expire_time(
         &mut self,
         field: &str,
         moment: Option<prost_types::Timestamp>,
-        now: Timestamp,
+        ahead_of: Timestamp,
     ) -> Option<Option<Expiry>> {
         let Some(moment) = self.moment(field, moment)? else { return Some(None) };
-        if Expiry::At(moment).has_passed(now) {
+        if Expiry::At(moment).has_passed(ahead_of) {
             self.refuse(field, Flaw::new("must lie in the future"));
             return None;
         }

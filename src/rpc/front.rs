@@ -63,34 +63,26 @@ impl Front {
         let path = request.uri().path().to_owned();
         let door = door(&path);
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
+        let mut root_key = None;
         let work = async {
-            let caller = match door {
-                Door::Guarded(policy) => {
-                    let peer = self.peer.as_ref();
-                    let caller =
-                        gate::admit(&self.ostiary, &self.throttle, peer, policy, &request_id, &path, &mut request);
-                    Some(caller.await?)
-                }
-                Door::Open | Door::Missing => {
-                    gate::forget_secrets(request.headers_mut());
-                    None
-                }
-            };
-            let root_key = caller.as_ref().map(|caller| caller.root_key().id);
-            if let Some(caller) = caller {
+            if let Door::Guarded(policy) = door {
+                let peer = self.peer.as_ref();
+                let caller =
+                    gate::recognise(&self.ostiary, &self.throttle, peer, policy, (&request_id, &path), &mut request)
+                        .await?;
+                root_key = Some(caller.root_key().id);
+                gate::check(&caller, policy, request.headers())?;
                 request.extensions_mut().insert::<Caller>(caller);
             }
+            gate::forget_secrets(request.headers_mut());
             let response = self.routes.call(request.map(Body::new)).await;
-            Ok((response.unwrap_or_else(|never| match never {}), root_key))
+            Ok(response.unwrap_or_else(|never| match never {}))
         };
         let outcome = AssertUnwindSafe(within(deadline, work)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
-        let (mut response, root_key, error) = match outcome {
-            Ok((response, root_key)) => {
-                let (response, error) = with_details(response, &request_id);
-                (response, root_key, error)
-            }
-            Err(error) => (status::render(&error, &request_id).into_http(), None, Some(error)),
+        let (mut response, error) = match outcome {
+            Ok(response) => with_details(response, &request_id),
+            Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);

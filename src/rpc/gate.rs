@@ -33,35 +33,30 @@ impl Peer {
     }
 }
 
-/// Lets the caller in, or says why not. Failures are counted against the peer's address.
-pub async fn admit<B>(
+/// Recognises the caller, or says why not. Failures that may be guesses are counted against the peer's address.
+pub async fn recognise<B>(
     ostiary: &Arc<Ostiary>,
     throttle: &Throttle,
     peer: Option<&Peer>,
     policy: Policy,
-    request_id: &str,
-    path: &str,
+    (request_id, path): (&str, &str),
     request: &mut Request<B>,
 ) -> Result<Caller, Error> {
     let remote = peer.map(Peer::address);
-    let presented = presented(request.headers());
     let headers = request.headers();
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent = user_agent.chars().take(USER_AGENT_LENGTH_MAX).collect();
-    let idempotency_key = idempotency_key(headers).filter(|_| policy.effect == Effect::Change);
-    forget_secrets(request.headers_mut());
-
     let mut call = Call { request_id: request_id.to_owned(), remote, user_agent, idempotency: None };
-    let recognised = match presented {
+    let recognised = match presented(headers) {
         Err(why) => Err(Error::Unauthenticated(why)),
         Ok(secret) => {
-            if let Some(Ok(key)) = &idempotency_key {
-                call.idempotency = Some(Idempotency::new(key, &secret, path));
+            if let Some(Ok(key)) = idempotency_key(headers, policy) {
+                call.idempotency = Some(Idempotency::new(&key, &secret, path));
             }
             ostiary.authenticate(&secret, call).await
         }
     };
-    let caller = recognised.map_err(|error| match error {
+    recognised.map_err(|error| match error {
         // What is known and refused has proven itself; only what may be a guess is counted.
         Error::Unauthenticated(Unrecognised::Missing | Unrecognised::Malformed | Unrecognised::Invalid) => {
             match throttle.failed(remote, ostiary.world().now()) {
@@ -70,12 +65,15 @@ pub async fn admit<B>(
             }
         }
         other => other,
-    })?;
+    })
+}
+
+/// Whether the caller may call the method at all, and says nothing unfit in the headers.
+pub fn check(caller: &Caller, policy: Policy, headers: &HeaderMap) -> Result<(), Error> {
     if let Need::Capability(capability) = policy.need {
         caller.permit(capability)?;
     }
-    idempotency_key.transpose()?;
-    Ok(caller)
+    idempotency_key(headers, policy).transpose().map(|_| ())
 }
 
 /// Takes the root key out of the headers, so that nothing later can log it.
@@ -100,8 +98,11 @@ fn presented(headers: &HeaderMap) -> Result<Secret, Unrecognised> {
     }
 }
 
-/// The caller's idempotency key, if there is one and it is fit to be one.
-fn idempotency_key(headers: &HeaderMap) -> Option<Result<String, Error>> {
+/// The caller's idempotency key, if the method changes anything, there is one, and it is fit to be one.
+fn idempotency_key(headers: &HeaderMap, policy: Policy) -> Option<Result<String, Error>> {
+    if policy.effect != Effect::Change {
+        return None;
+    }
     let mut entries = headers.get_all(IDEMPOTENCY_KEY).iter();
     let entry = entries.next()?;
     let text = entry.to_str().ok().filter(|_| entries.next().is_none());

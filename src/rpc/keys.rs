@@ -20,7 +20,7 @@ use super::convert::{expire_time, metadata, moment, networks};
 use super::fields::{Fields, list};
 use super::page::page;
 use super::root_keys::{flat, plaintext};
-use super::{Desk, admitted, answer, run};
+use super::{Clock, Desk, admitted, answer, clock, run};
 
 /// Characters of a presented key at most.
 pub(super) const KEY_LENGTH_MAX: usize = 512;
@@ -62,7 +62,7 @@ impl pb::key_service_server::KeyService for Desk {
     ) -> Result<Response<pb::CreateKeyResponse>, Status> {
         let (caller, request) = admitted(request)?;
         let run = run(request.validate_only);
-        let draft = draft(request, self.ostiary.world().now())?;
+        let draft = draft(request, clock(self, &caller))?;
         let Done { answer: IssuedKey { key, secret }, revision } = self.ostiary.create_key(&caller, draft, run).await?;
         let now = self.ostiary.world().now();
         answer(&caller, Done { answer: key, revision }, |meta, key| pb::CreateKeyResponse {
@@ -111,7 +111,7 @@ impl pb::key_service_server::KeyService for Desk {
         let (caller, request) = admitted(request)?;
         let run = run(request.validate_only);
         let etag = request.etag.clone();
-        let (id, patch) = patch(request, self.ostiary.world().now())?;
+        let (id, patch) = patch(request, clock(self, &caller))?;
         let done = self.ostiary.update_key(&caller, id, patch, etag, run).await?;
         let now = self.ostiary.world().now();
         answer(&caller, done, |meta, key| pb::UpdateKeyResponse { meta, key: Some(shown(key, now)) })
@@ -244,7 +244,7 @@ pub(super) fn presented(fields: &mut Fields, field: &str, text: String) -> Optio
     }
 }
 
-fn draft(request: pb::CreateKeyRequest, now: Timestamp) -> Result<KeyDraft, Error> {
+fn draft(request: pb::CreateKeyRequest, clock: Clock) -> Result<KeyDraft, Error> {
     use pb::create_key_request::Expiration;
     let pb::CreateKeyRequest {
         api_id,
@@ -267,8 +267,10 @@ fn draft(request: pb::CreateKeyRequest, now: Timestamp) -> Result<KeyDraft, Erro
     let permissions = fields.permissions("permissions", &permissions);
     let expiry = match expiration {
         None => Some(None),
-        Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), now),
-        Some(Expiration::Ttl(ttl)) => fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl)))),
+        Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), clock.ahead_of),
+        Some(Expiration::Ttl(ttl)) => {
+            fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(clock.now.after(ttl))))
+        }
     };
     let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
     let draft = || {
@@ -287,7 +289,7 @@ fn draft(request: pb::CreateKeyRequest, now: Timestamp) -> Result<KeyDraft, Erro
     fields.finish(draft())
 }
 
-fn patch(request: pb::UpdateKeyRequest, now: Timestamp) -> Result<(KeyId, KeyPatch), Error> {
+fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch), Error> {
     let pb::UpdateKeyRequest {
         key_id,
         name,
@@ -312,7 +314,7 @@ fn patch(request: pb::UpdateKeyRequest, now: Timestamp) -> Result<(KeyId, KeyPat
     });
     let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
     let expiry = fields.patched_or(&mask, "expire_time", expire_time, Expiry::Never, |fields, moment| {
-        fields.expire_time("expire_time", Some(moment), now).flatten()
+        fields.expire_time("expire_time", Some(moment), clock.ahead_of).flatten()
     });
     let allowed =
         fields.patched_or(&mask, "allowed_cidrs", list(allowed_cidrs), AllowList::anyone(), |fields, texts| {

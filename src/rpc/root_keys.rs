@@ -10,7 +10,7 @@ use crate::domain::name::ROOT_KEY_NAME;
 use crate::domain::network::AllowList;
 use crate::domain::root_key::{GRACE_MAX, IssuedRootKey, State};
 use crate::domain::secret::Secret;
-use crate::domain::time::{Expiry, Timestamp};
+use crate::domain::time::Expiry;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::Done;
@@ -22,7 +22,7 @@ use crate::service::root_keys::{
 use super::convert::{expire_time, moment, networks};
 use super::fields::{Fields, list};
 use super::page::page;
-use super::{Desk, admitted, answer, run};
+use super::{Clock, Desk, admitted, answer, clock, run};
 
 /// Root keys that one call may delete.
 const BATCH_MAX: usize = 20;
@@ -35,7 +35,7 @@ impl pb::root_key_service_server::RootKeyService for Desk {
     ) -> Result<Response<pb::CreateRootKeyResponse>, Status> {
         let (caller, request) = admitted(request)?;
         let run = run(request.validate_only);
-        let draft = draft(request, self.ostiary.world().now())?;
+        let draft = draft(request, clock(self, &caller))?;
         let Done { answer: issued, revision } = self.ostiary.create_root_key(&caller, draft, run).await?;
         let IssuedRootKey { root_key, secret } = issued;
         let described = self.ostiary.describe_root_key(root_key).await?;
@@ -87,7 +87,7 @@ impl pb::root_key_service_server::RootKeyService for Desk {
         let run = run(request.validate_only);
         let insistence = insistence(request.force);
         let etag = request.etag.clone();
-        let (id, patch) = patch(request, self.ostiary.world().now())?;
+        let (id, patch) = patch(request, clock(self, &caller))?;
         let Done { answer: root_key, revision } =
             self.ostiary.update_root_key(&caller, id, patch, etag, insistence, run).await?;
         let described = self.ostiary.describe_root_key(root_key).await?;
@@ -214,7 +214,7 @@ fn batch(texts: &[String]) -> Result<Vec<RootKeyId>, Error> {
     Ok(ids)
 }
 
-fn draft(request: pb::CreateRootKeyRequest, now: Timestamp) -> Result<RootKeyDraft, Error> {
+fn draft(request: pb::CreateRootKeyRequest, clock: Clock) -> Result<RootKeyDraft, Error> {
     use pb::create_root_key_request::Expiration;
     let pb::CreateRootKeyRequest { name, permissions, expiration, allowed_cidrs, validate_only: _ } = request;
     let mut fields = Fields::default();
@@ -222,8 +222,10 @@ fn draft(request: pb::CreateRootKeyRequest, now: Timestamp) -> Result<RootKeyDra
     let grants = fields.grants("permissions", &permissions);
     let expiry = match expiration {
         None => Some(None),
-        Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), now),
-        Some(Expiration::Ttl(ttl)) => fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(now.after(ttl)))),
+        Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), clock.ahead_of),
+        Some(Expiration::Ttl(ttl)) => {
+            fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(clock.now.after(ttl))))
+        }
     };
     let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
     let draft = || {
@@ -232,7 +234,7 @@ fn draft(request: pb::CreateRootKeyRequest, now: Timestamp) -> Result<RootKeyDra
     fields.finish(draft())
 }
 
-fn patch(request: pb::UpdateRootKeyRequest, now: Timestamp) -> Result<(RootKeyId, RootKeyPatch), Error> {
+fn patch(request: pb::UpdateRootKeyRequest, clock: Clock) -> Result<(RootKeyId, RootKeyPatch), Error> {
     let pb::UpdateRootKeyRequest {
         root_key_id,
         name,
@@ -254,7 +256,7 @@ fn patch(request: pb::UpdateRootKeyRequest, now: Timestamp) -> Result<(RootKeyId
         fields.patched(&mask, "permissions", list(permissions), |fields, texts| fields.grants("permissions", &texts));
     let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
     let expiry = fields.patched_or(&mask, "expire_time", expire_time, Expiry::Never, |fields, moment| {
-        fields.expire_time("expire_time", Some(moment), now).flatten()
+        fields.expire_time("expire_time", Some(moment), clock.ahead_of).flatten()
     });
     let allowed =
         fields.patched_or(&mask, "allowed_cidrs", list(allowed_cidrs), AllowList::anyone(), |fields, texts| {

@@ -145,7 +145,7 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(found)))
+        Ok(reading.done(walk.page(&reading, found).await?))
     }
 
     /// Changes an API.

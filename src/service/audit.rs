@@ -164,6 +164,6 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(events)))
+        Ok(reading.done(walk.page(&reading, events).await?))
     }
 }

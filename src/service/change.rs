@@ -15,7 +15,7 @@ use crate::domain::capability::{Capability, Grant};
 use crate::domain::id::{EventId, RootKeyId, WorkspaceId};
 use crate::domain::kind::Kind;
 use crate::domain::root_key::RootKey;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::pb::storage;
@@ -136,6 +136,11 @@ impl Change<'_, '_> {
     /// Demands that the caller holds the capability for something at least, as for the method itself.
     pub fn insist_any(&self, capability: Capability) -> Result<(), Error> {
         if holds_any(self.caller, self.home, capability) { Ok(()) } else { Err(Error::PermissionMissing(capability)) }
+    }
+
+    /// Refuses to give anything a life that is over already.
+    pub fn insist_ahead(&self, expiry: Expiry) -> Result<(), Error> {
+        if expiry.has_passed(self.now) { Err(Error::field("expire_time", "must lie in the future")) } else { Ok(()) }
     }
 
     /// Logs something that happened on the way, before the change itself.

@@ -1,7 +1,6 @@
 //! The first start: an empty store becomes one with an operator's workspace and its first root key.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::domain::audit::{EventName, Happening};
 use crate::domain::etag::Etag;
@@ -112,7 +111,6 @@ impl Ostiary {
             page_key,
             usage: super::usage::Ledger::default(),
             deliveries: super::deliveries::Deliveries::default(),
-            verify_fails: AtomicBool::new(false),
         })
     }
 

@@ -260,6 +260,7 @@ impl Ostiary {
                 .change(permit, run, move |change| {
                     let KeyDraft { api, name, prefix: _, metadata, roles, permissions: _, enabled, expiry, allowed } =
                         draft.clone();
+                    expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
                     let api = apis::find(change, Capability::CreateKey, api)?;
                     if draft.prefix.is_none() && api.default_prefix != by_default {
                         return Err(Error::Conflict.into());
@@ -396,6 +397,7 @@ impl Ostiary {
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
                 let KeyPatch { name, metadata, enabled, expiry, allowed, roles, permissions } = patch.clone();
+                expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
                 let before = find(change, Capability::UpdateKey, id)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
@@ -559,7 +561,7 @@ impl KeyListing<'_> {
                     break;
                 }
             }
-            Ok(walk.page(found))
+            walk.page(reading, found).await
         } else if let Some(api) = self.filter.api {
             let mut walk = ostiary.walk(&tables::API_KEYS, (workspace, api), page)?;
             while let Some(((_, _, id), ())) = walk.next(reading).await? {
@@ -567,7 +569,7 @@ impl KeyListing<'_> {
                     break;
                 }
             }
-            Ok(walk.page(found))
+            walk.page(reading, found).await
         } else {
             let mut walk = ostiary.walk(&tables::KEYS, of(workspace), page)?;
             while let Some((_, key)) = walk.next(reading).await? {
@@ -575,7 +577,7 @@ impl KeyListing<'_> {
                     break;
                 }
             }
-            Ok(walk.page(found))
+            walk.page(reading, found).await
         }
     }
 

@@ -106,10 +106,12 @@ impl<K: Part + Clone + 'static, R: Record<K> + 'static, P: Part> Walk<'_, K, R, 
         self.taken >= self.page.size
     }
 
-    /// The page with these rows on it.
-    pub fn page<T>(self, items: Vec<T>) -> Page<T> {
-        let next = if self.ended { None } else { self.after.as_ref().map(|key| self.seal.close(key)) };
-        Page { items, next: next.unwrap_or_default() }
+    /// The page with these rows on it, and the way to the next one if there are more rows to look at.
+    pub async fn page<T>(self, reading: &Reading, items: Vec<T>) -> Result<Page<T>, Error> {
+        let Self { table, prefix, seal, after, chunk, ended, .. } = self;
+        let Some(last) = after.filter(|_| !ended) else { return Ok(Page { items, next: String::new() }) };
+        let more = chunk.len() > 0 || !table.list(reading.view(), &prefix, Some(&last), 1).await?.is_empty();
+        Ok(Page { items, next: if more { seal.close(&last) } else { String::new() } })
     }
 }
 

@@ -364,7 +364,7 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(found)))
+        Ok(reading.done(walk.page(&reading, found).await?))
     }
 
     /// Changes how a permission is described.

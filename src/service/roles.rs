@@ -229,7 +229,7 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(found)))
+        Ok(reading.done(walk.page(&reading, found).await?))
     }
 
     /// Changes a role's name or description.

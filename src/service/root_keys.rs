@@ -230,6 +230,7 @@ impl Ostiary {
             .change(permit, run, move |change| {
                 change.insist_all(Capability::CreateRootKey)?;
                 let RootKeyDraft { name, grants, expiry, allowed } = draft.clone();
+                change.insist_ahead(expiry)?;
                 let root_key = RootKey {
                     id,
                     workspace: change.workspace(),
@@ -314,7 +315,7 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(found)))
+        Ok(reading.done(walk.page(&reading, found).await?))
     }
 
     /// Who the caller is.
@@ -359,6 +360,7 @@ impl Ostiary {
             .change(permit, run, move |change| {
                 let before = find(change, Capability::UpdateRootKey, id)?;
                 check_etag(before.etag, &etag)?;
+                patch.expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
                 let mut after = before.patched(patch.clone());
                 if after == before {
                     return Ok(Effect::Unchanged(before));

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use crate::domain::api::Api;
 use crate::domain::capability::Capability;
@@ -136,18 +135,6 @@ impl Ostiary {
         min_revision: Option<Revision>,
     ) -> Result<Done<Verification>, Error> {
         caller.permit(Capability::VerifyKey)?;
-        let answer = self.verification(caller, question, min_revision).await;
-        let faulty = answer.as_ref().is_err_and(Error::is_fault);
-        self.verify_fails.store(faulty, Ordering::Relaxed);
-        answer
-    }
-
-    async fn verification(
-        &self,
-        caller: &Caller,
-        question: VerifyQuestion,
-        min_revision: Option<Revision>,
-    ) -> Result<Done<Verification>, Error> {
         let VerifyQuestion { secret, audience, client, query, detail, counting } = question;
         let workspace = caller.workspace_id();
         let reading = self.read(min_revision).await?;

@@ -190,7 +190,7 @@ impl Ostiary {
                 }
             }
         }
-        Ok(reading.done(walk.page(found)))
+        Ok(reading.done(walk.page(&reading, found).await?))
     }
 
     /// Changes a workspace. A disabled one's root keys are not recognised.

@@ -1,0 +1,106 @@
+//! API keys on disk.
+
+use crate::domain::etag::Etag;
+use crate::domain::id::{ApiId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::key::{Key, Presence};
+use crate::domain::name::{KEY_NAME, Name};
+use crate::domain::secret::Prefix;
+use crate::domain::time::Expiry;
+use crate::domain::value::Metadata;
+use crate::pb::{self, storage};
+
+use super::{Stored, allow_list, digest, held, id, millis, moment, networks, optional_moment, to_held};
+
+impl Stored<(WorkspaceId, KeyId)> for Key {
+    type Message = storage::Key;
+
+    fn to_message(&self) -> storage::Key {
+        let Self {
+            id: _,
+            workspace: _,
+            api,
+            name,
+            prefix,
+            start,
+            digest,
+            metadata,
+            roles,
+            permissions,
+            enabled,
+            expiry,
+            allowed,
+            created_by,
+            created,
+            updated,
+            etag,
+            presence,
+        } = self;
+        storage::Key {
+            api: api.bytes().to_vec(),
+            name: name.to_string(),
+            prefix: prefix.to_string(),
+            start: start.clone(),
+            digest: digest.bytes().to_vec(),
+            metadata: (!metadata.facts().is_empty()).then(|| pb::from_facts(metadata.facts())),
+            roles: roles.iter().map(|role| role.bytes().to_vec()).collect(),
+            permissions: held(permissions),
+            enabled: *enabled,
+            expires: expiry.moment().map(millis),
+            allowed: networks(allowed),
+            created_by: created_by.bytes().to_vec(),
+            created: millis(*created),
+            updated: millis(*updated),
+            etag: etag.count(),
+            absence: match presence {
+                Presence::Here => None,
+                Presence::Deleted(at) => Some(storage::key::Absence::Deleted(millis(*at))),
+                Presence::Gone(at) => Some(storage::key::Absence::Gone(millis(*at))),
+            },
+        }
+    }
+
+    fn from_message(&(workspace, key): &(WorkspaceId, KeyId), message: storage::Key) -> Option<Self> {
+        let storage::Key {
+            api,
+            name,
+            prefix,
+            start,
+            digest: digest_bytes,
+            metadata,
+            roles,
+            permissions,
+            enabled,
+            expires,
+            allowed,
+            created_by,
+            created,
+            updated,
+            etag,
+            absence,
+        } = message;
+        Some(Self {
+            id: key,
+            workspace,
+            api: id(&api, ApiId::from_bytes)?,
+            name: Name::new(&name, KEY_NAME).ok()?,
+            prefix: Prefix::new(&prefix).ok()?,
+            start,
+            digest: digest(&digest_bytes)?,
+            metadata: Metadata::new(metadata.map(pb::to_facts).unwrap_or_default()).ok()?,
+            roles: roles.iter().map(|role| id(role, RoleId::from_bytes)).collect::<Option<_>>()?,
+            permissions: to_held(&permissions)?,
+            enabled,
+            expiry: Expiry::from(optional_moment(expires)?),
+            allowed: allow_list(&allowed)?,
+            created_by: id(&created_by, RootKeyId::from_bytes)?,
+            created: moment(created)?,
+            updated: moment(updated)?,
+            etag: Etag::from_count(etag),
+            presence: match absence {
+                None => Presence::Here,
+                Some(storage::key::Absence::Deleted(at)) => Presence::Deleted(moment(at)?),
+                Some(storage::key::Absence::Gone(at)) => Presence::Gone(moment(at)?),
+            },
+        })
+    }
+}
