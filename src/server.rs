@@ -243,8 +243,10 @@ async fn converse(stream: TcpStream, front: Front, closing: CancellationToken) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.readable());
-    if !matches!(speaks.await, Ok(Ok(()))) {
+    // Looks at the byte itself: a fresh socket counts as readable before anything has come.
+    let mut first_byte = [0; 1];
+    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.peek(&mut first_byte));
+    if !matches!(closing.run_until_cancelled(speaks).await, Some(Ok(Ok(1)))) {
         return;
     }
     let mut protocol = http2::Builder::new(TokioExecutor::new());
