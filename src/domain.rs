@@ -21,6 +21,7 @@ pub mod root_key;
 pub mod secret;
 pub mod time;
 pub mod value;
+pub mod window;
 pub mod workspace;
 
 /// Why a piece of text or a number can't be the value it was offered as.

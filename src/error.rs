@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::domain::capability::Capability;
 use crate::domain::kind::Kind;
+use crate::domain::workspace::Quota;
 use crate::domain::{Flaw, query::QueryFlaw, secret};
 use crate::store::Failure;
 
@@ -124,6 +125,15 @@ pub enum Error {
     AttemptsLimited {
         /// How long.
         retry_after: Duration,
+    },
+    /// Have or do less, or get a larger quota.
+    QuotaExceeded {
+        /// Which.
+        quota: Quota,
+        /// How much it allows.
+        limit: u64,
+        /// How long to wait, where waiting helps.
+        retry_after: Option<Duration>,
     },
     /// Send less at once.
     MessageTooLarge,

@@ -28,6 +28,7 @@ pub mod keys;
 pub mod listing;
 mod outcome;
 pub mod permissions;
+mod quotas;
 pub mod roles;
 pub mod root_keys;
 mod usage;
@@ -73,6 +74,7 @@ pub struct Ostiary {
     page_key: [u8; 32],
     usage: usage::Ledger,
     deliveries: deliveries::Deliveries,
+    meters: quotas::Meters,
 }
 
 /// An answer, and the state that it reflects.

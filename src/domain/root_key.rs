@@ -144,6 +144,11 @@ impl RootKey {
             && self.grants.covers_whole(Capability::CreateRootKey)
     }
 
+    /// Whether it counts against its workspace's quota: its successor counts for one that has been rotated.
+    pub fn is_counted(&self) -> bool {
+        self.deleted.is_none() && self.rotated_to.is_none()
+    }
+
     /// Whether `other` is at most what this one is; else the first respect in which it goes beyond.
     pub fn covers(&self, other: &Self) -> Result<(), Excess> {
         if !self.grants.covers(&other.grants) {

@@ -4,7 +4,7 @@ use super::etag::Etag;
 use super::id::WorkspaceId;
 use super::name::Name;
 use super::time::Timestamp;
-use super::value::Facts;
+use super::value::{Facts, Value};
 
 /// What a workspace is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,42 @@ pub enum Purpose {
     Operator,
     /// Any other.
     Tenant,
+}
+
+/// A number that no quota needs to exceed, and that every client's number type can hold.
+pub const QUOTA_MAX: u64 = 1 << 53;
+
+/// How much a workspace may have and do; none means any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quotas {
+    /// API keys that are not deleted.
+    pub keys: Option<u64>,
+    /// Root keys that are neither deleted nor rotated.
+    pub root_keys: Option<u64>,
+    /// Calls in any second.
+    pub calls_per_second: Option<u64>,
+}
+
+/// Which quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// API keys.
+    Keys,
+    /// Root keys.
+    RootKeys,
+    /// Calls.
+    CallsPerSecond,
+}
+
+impl Quota {
+    /// Its name as a field.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Keys => "max_keys",
+            Self::RootKeys => "max_root_keys",
+            Self::CallsPerSecond => "calls_per_second",
+        }
+    }
 }
 
 /// A tenant.
@@ -26,6 +62,8 @@ pub struct Workspace {
     pub purpose: Purpose,
     /// While disabled, none of its root keys is recognised.
     pub enabled: bool,
+    /// How much it may have and do.
+    pub quotas: Quotas,
     /// When it was made.
     pub created: Timestamp,
     /// When it last changed visibly.
@@ -39,6 +77,14 @@ pub struct Workspace {
 impl Workspace {
     /// What the audit log says of it.
     pub fn facts(&self) -> Facts {
-        Facts::from([("name".into(), self.name.as_str().into()), ("enabled".into(), self.enabled.into())])
+        let mut facts =
+            Facts::from([("name".into(), self.name.as_str().into()), ("enabled".into(), self.enabled.into())]);
+        let Quotas { keys, root_keys, calls_per_second } = self.quotas;
+        let quotas = [(Quota::Keys, keys), (Quota::RootKeys, root_keys), (Quota::CallsPerSecond, calls_per_second)];
+        for (quota, most) in quotas {
+            // Exact: no quota exceeds 2^53.
+            facts.extend(most.map(|most| (quota.field().to_owned(), Value::Number(most as f64))));
+        }
+        facts
     }
 }

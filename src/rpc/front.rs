@@ -71,7 +71,7 @@ impl Front {
                     gate::recognise(&self.ostiary, &self.throttle, peer, policy, (&request_id, &path), &mut request)
                         .await?;
                 root_key = Some(caller.root_key().id);
-                gate::check(&caller, policy, request.headers())?;
+                gate::check(&self.ostiary, &caller, policy, request.headers())?;
                 request.extensions_mut().insert::<Caller>(caller);
             }
             gate::forget_secrets(request.headers_mut());

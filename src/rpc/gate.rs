@@ -68,8 +68,9 @@ pub async fn recognise<B>(
     })
 }
 
-/// Whether the caller may call the method at all, and says nothing unfit in the headers.
-pub fn check(caller: &Caller, policy: Policy, headers: &HeaderMap) -> Result<(), Error> {
+/// Whether the caller may call the method at all and just now, and says nothing unfit in the headers.
+pub fn check(ostiary: &Ostiary, caller: &Caller, policy: Policy, headers: &HeaderMap) -> Result<(), Error> {
+    ostiary.count_call(caller)?;
     if let Need::Capability(capability) = policy.need {
         caller.permit(capability)?;
     }

@@ -312,7 +312,7 @@ fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch
     let metadata = fields.patched_or(&mask, "metadata", metadata, Metadata::default(), |fields, data| {
         fields.metadata("metadata", Some(data))
     });
-    let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
+    let enabled = fields.patched_or(&mask, "enabled", enabled, false, |_, enabled| Some(enabled));
     let expiry = fields.patched_or(&mask, "expire_time", expire_time, Expiry::Never, |fields, moment| {
         fields.expire_time("expire_time", Some(moment), clock.ahead_of).flatten()
     });

@@ -254,7 +254,7 @@ fn patch(request: pb::UpdateRootKeyRequest, clock: Clock) -> Result<(RootKeyId, 
     let name = fields.patched(&mask, "name", name, |fields, name| fields.name("name", &name, ROOT_KEY_NAME));
     let grants =
         fields.patched(&mask, "permissions", list(permissions), |fields, texts| fields.grants("permissions", &texts));
-    let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
+    let enabled = fields.patched_or(&mask, "enabled", enabled, false, |_, enabled| Some(enabled));
     let expiry = fields.patched_or(&mask, "expire_time", expire_time, Expiry::Never, |fields, moment| {
         fields.expire_time("expire_time", Some(moment), clock.ahead_of).flatten()
     });

@@ -67,6 +67,9 @@ impl fmt::Display for Error {
             Self::EtagMismatch => f.write_str("etag: it has been changed since; read it again"),
             Self::Conflict => f.write_str("others kept changing it meanwhile; try again"),
             Self::AttemptsLimited { .. } => f.write_str("too many calls without a valid root key from this address"),
+            Self::QuotaExceeded { quota, limit, .. } => {
+                write!(f, "the workspace's quota {} allows {limit}", quota.field())
+            }
             Self::MessageTooLarge => {
                 write!(f, "the message must be at most {} bytes", super::MESSAGE_BYTES_MAX)
             }
@@ -92,7 +95,7 @@ fn code(error: &Error) -> Code {
         }
         Error::Precondition { .. } => Code::FailedPrecondition,
         Error::EtagMismatch | Error::Conflict => Code::Aborted,
-        Error::AttemptsLimited { .. } | Error::MessageTooLarge => Code::ResourceExhausted,
+        Error::AttemptsLimited { .. } | Error::QuotaExceeded { .. } | Error::MessageTooLarge => Code::ResourceExhausted,
         Error::Overloaded { .. } | Error::StoreUnavailable | Error::OutcomeUnknown | Error::ShuttingDown => {
             Code::Unavailable
         }
@@ -127,6 +130,7 @@ pub fn reason(error: &Error) -> String {
         Error::EtagMismatch => "ETAG_MISMATCH",
         Error::Conflict => "CONFLICT",
         Error::AttemptsLimited { .. } => "AUTH_ATTEMPTS_LIMITED",
+        Error::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
         Error::MessageTooLarge => "MESSAGE_TOO_LARGE",
         Error::Overloaded { .. } => "OVERLOADED",
         Error::StoreUnavailable => "STORE_UNAVAILABLE",
@@ -182,6 +186,12 @@ pub fn render(error: &Error, request_id: &str) -> Status {
         Error::Precondition { obstacle: _, subject, description } => {
             let violation = PreconditionViolation::new(reason.as_str(), subject.as_str(), description.as_str());
             details.set_precondition_failure(vec![violation]);
+        }
+        Error::QuotaExceeded { quota, limit: _, retry_after } => {
+            details.add_quota_failure_violation(quota.field(), error.to_string());
+            if retry_after.is_some() {
+                details.set_retry_info(*retry_after);
+            }
         }
         Error::AttemptsLimited { retry_after } | Error::Overloaded { retry_after } => {
             details.set_retry_info(Some(*retry_after));

@@ -2,10 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
+use crate::domain::Flaw;
 use crate::domain::id::WorkspaceId;
 use crate::domain::name::WORKSPACE_NAME;
 use crate::domain::root_key::IssuedRootKey;
-use crate::domain::workspace::Workspace;
+use crate::domain::workspace::{QUOTA_MAX, Quota, Quotas, Workspace};
 use crate::pb::v1 as pb;
 use crate::service::Done;
 use crate::service::listing::Page;
@@ -24,12 +25,13 @@ impl pb::workspace_service_server::WorkspaceService for Desk {
         request: Request<pb::CreateWorkspaceRequest>,
     ) -> Result<Response<pb::CreateWorkspaceResponse>, Status> {
         let (caller, request) = admitted(request)?;
-        let pb::CreateWorkspaceRequest { name, validate_only } = request;
+        let pb::CreateWorkspaceRequest { name, validate_only, quotas } = request;
         let mut fields = Fields::default();
         let name = fields.name("name", &name, WORKSPACE_NAME);
-        let name = fields.finish(name)?;
+        let quotas = to_quotas(&mut fields, quotas.unwrap_or_default());
+        let (name, quotas) = fields.finish(name.zip(quotas))?;
         let Done { answer: founded, revision } =
-            self.ostiary.create_workspace(&caller, name, run(validate_only)).await?;
+            self.ostiary.create_workspace(&caller, name, quotas, run(validate_only)).await?;
         let FoundedWorkspace { workspace, issued: IssuedRootKey { root_key, secret } } = founded;
         let root_key = self.ostiary.describe_root_key(root_key).await?;
         answer(&caller, Done { answer: (workspace, root_key), revision }, |meta, (workspace, root_key)| {
@@ -82,13 +84,16 @@ impl pb::workspace_service_server::WorkspaceService for Desk {
         request: Request<pb::UpdateWorkspaceRequest>,
     ) -> Result<Response<pb::UpdateWorkspaceResponse>, Status> {
         let (caller, request) = admitted(request)?;
-        let pb::UpdateWorkspaceRequest { workspace_id, name, enabled, update_mask, etag, validate_only } = request;
+        let pb::UpdateWorkspaceRequest { workspace_id, name, enabled, update_mask, etag, validate_only, quotas } =
+            request;
         let mut fields = Fields::default();
         let id = fields.id("workspace_id", &workspace_id, WorkspaceId::parse);
-        let mask = fields.mask(update_mask, &["name", "enabled"], &[]);
+        let mask = fields.mask(update_mask, &["name", "enabled", "quotas"], &[]);
         let name = fields.patched(&mask, "name", name, |fields, name| fields.name("name", &name, WORKSPACE_NAME));
-        let enabled = fields.patched(&mask, "enabled", enabled, |_, enabled| Some(enabled));
-        let patch = name.zip(enabled).map(|(name, enabled)| WorkspacePatch { name, enabled });
+        let enabled = fields.patched_or(&mask, "enabled", enabled, false, |_, enabled| Some(enabled));
+        let quotas = fields.patched_or(&mask, "quotas", quotas, Quotas::default(), to_quotas);
+        let patch = name.zip(enabled).zip(quotas).map(flat);
+        let patch = patch.map(|(name, enabled, quotas)| WorkspacePatch { name, enabled, quotas });
         let (id, patch) = fields.finish(id.zip(patch))?;
         let done = self.ostiary.update_workspace(&caller, id, patch, etag, run(validate_only)).await?;
         answer(&caller, done, |meta, workspace| pb::UpdateWorkspaceResponse { meta, workspace: Some(workspace.into()) })
@@ -112,9 +117,32 @@ impl pb::workspace_service_server::WorkspaceService for Desk {
     }
 }
 
+fn to_quotas(fields: &mut Fields, quotas: pb::WorkspaceQuotas) -> Option<Quotas> {
+    let pb::WorkspaceQuotas { max_keys, max_root_keys, calls_per_second } = quotas;
+    let mut read = |quota: Quota, least: u64, most: Option<i64>| match most.map(u64::try_from) {
+        None => Some(None),
+        Some(Ok(most)) if (least..=QUOTA_MAX).contains(&most) => Some(Some(most)),
+        Some(_) => {
+            let field = format!("quotas.{}", quota.field());
+            fields.refuse(field, Flaw::new(format!("must be {least} to {QUOTA_MAX}")));
+            None
+        }
+    };
+    let keys = read(Quota::Keys, 0, max_keys);
+    let root_keys = read(Quota::RootKeys, 1, max_root_keys);
+    let calls_per_second = read(Quota::CallsPerSecond, 1, calls_per_second);
+    Some(Quotas { keys: keys?, root_keys: root_keys?, calls_per_second: calls_per_second? })
+}
+
 impl From<Workspace> for pb::Workspace {
     fn from(workspace: Workspace) -> Self {
-        let Workspace { id, name, purpose: _, enabled, created, updated, etag, deleted: _ } = workspace;
+        let Workspace { id, name, purpose: _, enabled, quotas, created, updated, etag, deleted: _ } = workspace;
+        let Quotas { keys, root_keys, calls_per_second } = quotas;
+        let quotas = pb::WorkspaceQuotas {
+            max_keys: keys.map(count),
+            max_root_keys: root_keys.map(count),
+            calls_per_second: calls_per_second.map(count),
+        };
         Self {
             workspace_id: id.to_string(),
             name: name.to_string(),
@@ -122,6 +150,7 @@ impl From<Workspace> for pb::Workspace {
             create_time: Some(moment(created)),
             update_time: Some(moment(updated)),
             etag: etag.to_string(),
+            quotas: (quotas != pb::WorkspaceQuotas::default()).then_some(quotas),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::id::{EventId, RootKeyId, WorkspaceId};
 use crate::domain::kind::Kind;
 use crate::domain::root_key::RootKey;
 use crate::domain::time::{Expiry, Timestamp};
-use crate::domain::workspace::Workspace;
+use crate::domain::workspace::{Quotas, Workspace};
 use crate::error::Error;
 use crate::pb::storage;
 use crate::store::{Body, Decision, Priority, Revision, Stop, Txn, tables};
@@ -97,6 +97,11 @@ impl Change<'_, '_> {
     /// The one workspace that the change can reach.
     pub fn workspace(&self) -> WorkspaceId {
         self.home.id
+    }
+
+    /// How much the workspace may have, as it is in this transaction.
+    pub fn quotas(&self) -> Quotas {
+        self.home.quotas
     }
 
     /// Whether the caller may do this to the object of that id. What is asked here is asked again of a repeat.

@@ -30,6 +30,14 @@ fn key_of_administrators(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::Administrators, [0; 16])
 }
 
+fn key_of_keys(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::Keys, [0; 16])
+}
+
+fn key_of_root_keys(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::RootKeys, [0; 16])
+}
+
 fn step(tx: &mut Txn<'_>, key: &CountKey, by: By) -> Result<(), Stop> {
     let count = tables::COUNTS.get(tx, key)?.unwrap_or(0);
     let count = match by {
@@ -39,9 +47,34 @@ fn step(tx: &mut Txn<'_>, key: &CountKey, by: By) -> Result<(), Stop> {
     if count == 0 { tables::COUNTS.remove(tx, key) } else { tables::COUNTS.put(tx, key, &count) }
 }
 
-/// One key more or less in an API.
+/// One key more or less in an API, and so in its workspace.
 pub fn keys_of_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId, by: By) -> Result<(), Stop> {
-    step(tx, &key_of_api(workspace, api), by)
+    step(tx, &key_of_api(workspace, api), by)?;
+    step(tx, &key_of_keys(workspace), by)
+}
+
+/// All keys of an API fewer, at once.
+pub fn lose_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId) -> Result<(), Stop> {
+    let lost = keys_of_api_now(tx, workspace, api)?;
+    let left = keys_now(tx, workspace)?.saturating_sub(lost);
+    tables::COUNTS.remove(tx, &key_of_api(workspace, api))?;
+    let key = key_of_keys(workspace);
+    if left == 0 { tables::COUNTS.remove(tx, &key) } else { tables::COUNTS.put(tx, &key, &left) }
+}
+
+/// One root key more or less.
+pub fn root_keys(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_root_keys(workspace), by)
+}
+
+/// How many keys a workspace has, inside a transaction.
+pub fn keys_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_keys(workspace))?.unwrap_or(0))
+}
+
+/// How many root keys a workspace has, inside a transaction.
+pub fn root_keys_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_root_keys(workspace))?.unwrap_or(0))
 }
 
 /// One key more or less that holds a role.
@@ -74,14 +107,12 @@ pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Re
     tables::COUNTS.remove(tx, &key_of_role(workspace, role))
 }
 
-/// Forgets how many keys there were in an API that is gone.
-pub fn forget_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId) -> Result<(), Stop> {
-    tables::COUNTS.remove(tx, &key_of_api(workspace, api))
-}
-
-/// Forgets how many administrators a workspace had that is gone.
-pub fn forget_administrators(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
-    tables::COUNTS.remove(tx, &key_of_administrators(workspace))
+/// Forgets what a workspace had that is gone.
+pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
+    for key in [key_of_administrators(workspace), key_of_keys(workspace), key_of_root_keys(workspace)] {
+        tables::COUNTS.remove(tx, &key)?;
+    }
+    Ok(())
 }
 
 impl Reading {

@@ -49,19 +49,24 @@ pub(super) fn schedule(
 struct Plan {
     expire: Option<Timestamp>,
     purge: Option<Timestamp>,
+    /// Whether the end of its life had come before it was deleted, and so is recorded or about to be.
+    ended: bool,
 }
 
 impl Plan {
     fn of_root_key(root_key: &RootKey, retention: Retention) -> Self {
         let expire = root_key.expiry.moment().filter(|_| root_key.deleted.is_none());
-        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)) }
+        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)), ended: false }
     }
 
     fn of_key(key: &Key, retention: Retention) -> Self {
         match key.presence {
-            Presence::Here => Self { expire: key.expiry.moment(), purge: None },
-            Presence::Deleted(at) => Self { expire: None, purge: Some(at.after(retention.deleted_keys)) },
-            Presence::Gone(at) => Self { expire: None, purge: Some(at) },
+            Presence::Here => Self { expire: key.expiry.moment(), purge: None, ended: false },
+            Presence::Deleted(at) => {
+                let purge = Some(at.after(retention.deleted_keys));
+                Self { expire: None, purge, ended: key.expiry.has_passed(at) }
+            }
+            Presence::Gone(at) => Self { expire: None, purge: Some(at), ended: false },
         }
     }
 }
@@ -79,6 +84,7 @@ fn replan(
     if before.as_ref() == Some(&after) {
         return Ok(());
     }
+    let ended = before.as_ref().is_some_and(|before| before.ended);
     if let Some(before) = before {
         if let Some(moment) = before.expire.filter(|_| before.expire != after.expire) {
             if !Expiry::At(moment).has_passed(now) {
@@ -92,7 +98,12 @@ fn replan(
         }
     }
     if let Some(moment) = after.expire {
-        schedule(tx, moment, expire, workspace, id)?;
+        if !ended {
+            schedule(tx, moment, expire, workspace, id)?;
+        } else if tables::DUE.get(tx, &(moment, expire, workspace, id))?.is_none() {
+            // Restored after its life had ended and that was recorded: what is left to do is to remove it.
+            schedule(tx, moment.after(retention.expired), purge, workspace, id)?;
+        }
     }
     if let Some(moment) = after.purge {
         schedule(tx, moment, purge, workspace, id)?;
@@ -226,7 +237,6 @@ impl Ostiary {
     async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         self.clear_keys_of(workspace, api).await?;
         self.settle(move |tx, _| {
-            counts::forget_api(tx, workspace, api)?;
             tables::APIS.remove(tx, &(workspace, api))?;
             tables::DUE.remove(tx, &entry)
         })
@@ -254,7 +264,7 @@ impl Ostiary {
             let Some(((_, api), _)) = apis.into_iter().next() else { break };
             self.clear_keys_of(workspace, api).await?;
             self.settle(move |tx, _| {
-                counts::forget_api(tx, workspace, api)?;
+                counts::lose_api(tx, workspace, api)?;
                 tables::APIS.remove(tx, &(workspace, api))
             })
             .await?;
@@ -286,7 +296,7 @@ impl Ostiary {
             .await?;
         }
         self.settle(move |tx, _| {
-            counts::forget_administrators(tx, workspace)?;
+            counts::forget_workspace(tx, workspace)?;
             tables::WORKSPACES.remove(tx, &(workspace,))?;
             tables::DUE.remove(tx, &entry)
         })
@@ -372,6 +382,9 @@ fn record_expiry(
 
 fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
     let row = (root_key.workspace, root_key.id);
+    if root_key.is_counted() {
+        counts::root_keys(tx, root_key.workspace, counts::By::Down)?;
+    }
     tables::ROOT_KEY_DIGESTS.remove(tx, &(root_key.digest.bytes(),))?;
     tables::ROOT_KEY_USAGE.remove(tx, &row)?;
     tables::ROOT_KEYS.remove(tx, &row)
@@ -407,7 +420,10 @@ fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
 fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), Stop> {
     let Some(key) = tables::KEYS.get(tx, &(workspace, id))? else { return Ok(()) };
     if key.presence == Presence::Here {
-        counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        // A deleted API took all its keys off the counts when it went.
+        if tables::APIS.get(tx, &(workspace, key.api))?.is_some_and(|api| api.deleted.is_none()) {
+            counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        }
         for role in &key.roles {
             counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
         }

@@ -8,7 +8,7 @@ use crate::domain::id::{EventId, RootKeyId, WorkspaceId};
 use crate::domain::name::{Name, WORKSPACE_NAME};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
-use crate::domain::workspace::{Purpose, Workspace};
+use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::Error;
 use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
 use crate::world::World;
@@ -68,6 +68,7 @@ fn founded(tx: &mut Txn<'_>, founding: &Founding) -> Result<Decision, Stop> {
         name: Name::new(OPERATOR_NAME, WORKSPACE_NAME).expect("written here"),
         purpose: Purpose::Operator,
         enabled: true,
+        quotas: Quotas::default(),
         created: *now,
         updated: *now,
         etag: Etag::FIRST,
@@ -111,6 +112,7 @@ impl Ostiary {
             page_key,
             usage: super::usage::Ledger::default(),
             deliveries: super::deliveries::Deliveries::default(),
+            meters: super::quotas::Meters::default(),
         })
     }
 

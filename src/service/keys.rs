@@ -290,6 +290,7 @@ impl Ostiary {
                         presence: Presence::Here,
                     };
                     put(change.tx, None, &key, retention, change.now)?;
+                    change.insist_on_quota_of_keys()?;
                     let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
                         .concerning(apis::target(&api));
                     let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
@@ -509,6 +510,7 @@ impl Ostiary {
                     ..before.clone()
                 };
                 put(change.tx, Some(&before), &after, retention, change.now)?;
+                change.insist_on_quota_of_keys()?;
                 let happening = Happening::made(EventName::KEY_UNDELETE, target(&after), after.facts());
                 Ok(Effect::Changed(described(change, after, &living, &[])?, happening))
             })

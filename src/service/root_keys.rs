@@ -158,6 +158,11 @@ pub(super) fn put(
         tables::ROOT_KEY_DIGESTS.put(tx, &(after.digest.bytes(),), &row)?;
     }
     due::reschedule_root_key(tx, before, after, retention, now)?;
+    match (before.is_some_and(RootKey::is_counted), after.is_counted()) {
+        (false, true) => counts::root_keys(tx, after.workspace, By::Up)?,
+        (true, false) => counts::root_keys(tx, after.workspace, By::Down)?,
+        (true, true) | (false, false) => {}
+    }
     match (before.is_some_and(RootKey::is_administrator), after.is_administrator()) {
         (false, true) => counts::administrators(tx, after.workspace, By::Up),
         (true, false) => counts::administrators(tx, after.workspace, By::Down),
@@ -259,6 +264,7 @@ impl Ostiary {
                     ))
                 })?;
                 put(change.tx, None, &root_key, retention, change.now)?;
+                change.insist_on_quota_of_root_keys()?;
                 let happening = Happening::made(EventName::ROOT_KEY_CREATE, target(&root_key), root_key.facts());
                 Ok(Effect::Changed(IssuedRootKey { root_key, secret: Some(secret.clone()) }, happening))
             })

@@ -10,7 +10,7 @@ use crate::domain::network::AllowList;
 use crate::domain::root_key::{IssuedRootKey, RootKey};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
-use crate::domain::workspace::{Purpose, Workspace};
+use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::{Error, Obstacle};
 use crate::store::tables::{self, Task};
 use crate::store::{Stop, Txn};
@@ -35,6 +35,8 @@ pub struct FoundedWorkspace {
 /// What is to be different about a workspace.
 #[derive(Debug, Clone, Default)]
 pub struct WorkspacePatch {
+    /// All quotas.
+    pub quotas: Option<Quotas>,
     /// The name.
     pub name: Option<Name>,
     /// The switch.
@@ -111,6 +113,7 @@ impl Ostiary {
         &self,
         caller: &Caller,
         name: Name,
+        quotas: Quotas,
         run: Run,
     ) -> Result<Done<FoundedWorkspace>, Error> {
         let permit = caller.permit(Capability::CreateWorkspace)?;
@@ -128,6 +131,7 @@ impl Ostiary {
                     name: name.clone(),
                     purpose: Purpose::Tenant,
                     enabled: true,
+                    quotas,
                     created: now,
                     updated: now,
                     etag: Etag::FIRST,
@@ -209,10 +213,11 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
-                let WorkspacePatch { name, enabled } = patch.clone();
+                let WorkspacePatch { name, enabled, quotas } = patch.clone();
                 let mut after = Workspace {
                     name: name.unwrap_or_else(|| before.name.clone()),
                     enabled: enabled.unwrap_or(before.enabled),
+                    quotas: quotas.unwrap_or(before.quotas),
                     ..before.clone()
                 };
                 if after == before {

@@ -103,6 +103,10 @@ pub enum Counted {
     KeysOfApi,
     /// Keys that hold a role and are not deleted.
     KeysOfRole,
+    /// Keys of a workspace that are not deleted; the id is zero.
+    Keys,
+    /// Root keys of a workspace that are neither deleted nor rotated; the id is zero.
+    RootKeys,
 }
 
 /// What the sweep does at a due moment.
@@ -208,7 +212,7 @@ macro_rules! coded_parts {
     )*};
 }
 coded_parts! {
-    Counted { Administrators = 1, KeysOfApi = 2, KeysOfRole = 3 }
+    Counted { Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5 }
     Task {
         ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,
         ClearApi = 5, ClearRole = 6, PurgePermission = 7, ClearWorkspace = 8
@@ -280,6 +284,8 @@ impl<K: Part, R: Record<K>> Table<K, R> {
         after: Option<&K>,
         limit: usize,
     ) -> Result<Vec<(K, R)>, Failure> {
+        // Long walks take many steps, none of which waits for anything: let others in between them.
+        tokio::task::yield_now().await;
         let rows = view.scan(self.range(prefix, after), limit).await?;
         rows.into_iter()
             .map(|(key_bytes, stored)| {

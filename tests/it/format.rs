@@ -126,6 +126,11 @@ impl Golden {
         pb::key_service_client::KeyServiceClient::with_interceptor(front, same)
     }
 
+    fn workspaces(&self) -> pb::workspace_service_client::WorkspaceServiceClient<Wired> {
+        let (front, same) = self.wired();
+        pb::workspace_service_client::WorkspaceServiceClient::with_interceptor(front, same)
+    }
+
     fn roles(&self) -> pb::role_service_client::RoleServiceClient<Wired> {
         let (front, same) = self.wired();
         pb::role_service_client::RoleServiceClient::with_interceptor(front, same)
@@ -177,6 +182,10 @@ impl Golden {
         let request = pb::VerifyKeyRequest { key, client_ip: Some("198.51.100.7".into()), ..Default::default() };
         let verdict = self.keys().verify_key(request).await.unwrap().into_inner().verdict.unwrap();
         assert_eq!(verdict.code(), pb::VerificationCode::Valid);
+        let quotas =
+            pb::WorkspaceQuotas { max_keys: Some(1_000), max_root_keys: Some(20), calls_per_second: Some(100) };
+        let request = pb::CreateWorkspaceRequest { name: "tenant".into(), quotas: Some(quotas), ..Default::default() };
+        self.workspaces().create_workspace(request).await.unwrap();
         self.ostiary.save_time().await.unwrap();
         self.ostiary.flush_usage().await.unwrap();
     }
@@ -253,4 +262,8 @@ async fn a_store_of_the_first_release_opens_and_answers() {
     assert_eq!((roles[0].permissions.clone(), roles[0].key_count), (texts(&["documents.read", "documents.write"]), 1));
     let apis = golden.apis().list_apis(pb::ListApisRequest::default()).await.unwrap().into_inner().apis;
     assert_eq!((apis[0].default_ttl, apis[0].key_count), (Some(span(3_600_000)), 1));
+    let request = pb::ListWorkspacesRequest::default();
+    let workspaces = golden.workspaces().list_workspaces(request).await.unwrap().into_inner().workspaces;
+    let quotas = pb::WorkspaceQuotas { max_keys: Some(1_000), max_root_keys: Some(20), calls_per_second: Some(100) };
+    assert_eq!((workspaces[0].quotas, workspaces[1].quotas), (None, Some(quotas)));
 }

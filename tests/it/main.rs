@@ -20,6 +20,7 @@ mod model;
 mod permissions;
 mod power_loss;
 mod process;
+mod quotas;
 mod races;
 mod readme;
 mod roles;
