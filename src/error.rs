@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::domain::capability::Capability;
 use crate::domain::kind::Kind;
 use crate::domain::workspace::Quota;
-use crate::domain::{Flaw, query::QueryFlaw};
+use crate::domain::{Flaw, query::QueryFlaw, secret};
 use crate::store::Failure;
 
 /// One field that can't be what it is.
@@ -164,7 +164,7 @@ impl Error {
 
     /// Not there, or not for this caller's eyes.
     pub fn not_found(kind: Kind, name: impl fmt::Display) -> Self {
-        Self::NotFound { kind, name: name.to_string() }
+        Self::NotFound { kind, name: secret::fit_to_show(&name.to_string()).into_owned() }
     }
 
     /// Whether it is ostiary's own failing rather than an answer.

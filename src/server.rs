@@ -133,7 +133,6 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
             "a new store was made, with an operator workspace and its first root key"
         );
     }
-    first_root_key::remind(&directory, config.listen);
     let gap = stored.map_or(Duration::ZERO, |stored| world.ahead_of(stored));
     let purging = if gap > GAP_MAX && !config.trust_clock {
         tracing::warn!(
@@ -147,7 +146,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
     let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
-    serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await
+    let running = serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await?;
+    first_root_key::remind(&directory, running.address);
+    Ok(running)
 }
 
 async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>, ServeError> {
@@ -242,8 +243,10 @@ async fn converse(stream: TcpStream, front: Front, closing: CancellationToken) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.readable());
-    if !matches!(speaks.await, Ok(Ok(()))) {
+    // Looks at the byte itself: a fresh socket counts as readable before anything has come.
+    let mut first_byte = [0; 1];
+    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.peek(&mut first_byte));
+    if !matches!(closing.run_until_cancelled(speaks).await, Some(Ok(Ok(1)))) {
         return;
     }
     let mut protocol = http2::Builder::new(TokioExecutor::new());

@@ -172,6 +172,12 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// A text that a caller sent, as it may be repeated to them: of a secret that got where it does not belong, its start.
+pub fn fit_to_show(text: &str) -> Cow<'_, str> {
+    let presented = Secret::presented(text.to_owned());
+    if presented.well_formed() { Cow::Owned(format!("{}...", presented.start())) } else { Cow::Borrowed(text) }
+}
+
 fn is_prefix(text: &str) -> bool {
     (1..=PREFIX_LENGTH_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -213,6 +219,15 @@ mod tests {
 
     fn presented(text: &str) -> Secret {
         Secret::presented(text.to_owned())
+    }
+
+    #[test]
+    fn of_a_secret_in_the_wrong_place_only_the_start_is_shown() {
+        let secret = Secret::issue(&example(), [7; 24]);
+        assert_eq!(fit_to_show(secret.expose()), format!("{}...", secret.start()));
+        let no_secret = &secret.expose()[1..];
+        assert_eq!(fit_to_show(no_secret), no_secret);
+        assert_eq!(fit_to_show("editor"), "editor");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::domain::secret::fit_to_show;
+
 use super::nearest::nearest;
 use super::{Capability, Flaw, Resource, WILDCARD};
 
@@ -186,6 +188,7 @@ fn read_action(text: &str) -> Result<Option<Capability>, String> {
 
 /// The beginning of what was sent, in quotes and fit for a log.
 fn echo(text: &str) -> String {
+    let text = &*fit_to_show(text);
     let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let start: String = text.chars().take(ECHO_LENGTH_MAX).map(visible).collect();
     let rest = if text.chars().nth(ECHO_LENGTH_MAX).is_some() { "..." } else { "" };
