@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::pb::storage;
 use crate::store::{Body, Decision, Priority, Revision, Stop, Txn, tables};
 
-use super::audit::{Log, Signature};
+use super::audit::{EVENTS_MAX, Log, Signature};
 use super::caller::{Call, Idempotency, Permit, allowing, holds_any, recognise};
 use super::outcome::Outcome;
 use super::{Done, Ostiary, Run};
@@ -206,7 +206,7 @@ impl Ostiary {
             need,
             run,
             now,
-            first_event: EventId::from_bytes(self.world.ulid()),
+            first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)),
         };
         let slot = Arc::new(Mutex::new(None));
         let body: Body = {

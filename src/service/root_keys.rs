@@ -16,7 +16,7 @@ use crate::domain::network::AllowList;
 use crate::domain::root_key::{IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
-use crate::error::{Error, Obstacle};
+use crate::error::{Error, Obstacle, Unrecognised};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
@@ -335,7 +335,12 @@ impl Ostiary {
         min_revision: Option<Revision>,
     ) -> Result<Done<DescribedRootKey>, Error> {
         let reading = self.read(min_revision).await?;
-        let described = self.described_root_key(&reading, caller.root_key().clone()).await?;
+        // Read anew, so that it is as new as the revision that is told with it.
+        let row = (caller.workspace_id(), caller.root_key().id);
+        let root_key = tables::ROOT_KEYS.read(reading.view(), &row).await?;
+        let root_key = root_key.filter(|root_key| root_key.deleted.is_none());
+        let root_key = root_key.ok_or(Error::Unauthenticated(Unrecognised::Invalid))?;
+        let described = self.described_root_key(&reading, root_key).await?;
         Ok(reading.done(described))
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ostiary::domain::capability::Capability;
 use ostiary::domain::kind::Kind;
 use ostiary::domain::query::Query;
+use ostiary::domain::workspace::Quota;
 use ostiary::error::{Error, Obstacle, Unrecognised};
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::status;
@@ -29,6 +30,7 @@ enum Detail {
     Resource(&'static str, String),
     Precondition(String),
     Retry(Duration),
+    Quota(&'static str),
 }
 
 /// What is the same in all errors.
@@ -48,6 +50,7 @@ fn check(status: &Status, code: Code, reason: &str, detail: &Detail) {
     let info = status.get_details_error_info().unwrap();
     assert_eq!((status.code(), info.reason.as_str()), (code, reason), "{}", status.message());
     let (mut facts, mut fields, mut resource, mut subject, mut retry) = (Vec::new(), Vec::new(), None, None, None);
+    let mut quota = None;
     match detail {
         Detail::Nothing => {}
         Detail::Facts(expected) => facts.clone_from(expected),
@@ -55,6 +58,7 @@ fn check(status: &Status, code: Code, reason: &str, detail: &Detail) {
         Detail::Resource(kind, name) => resource = Some((format!("ostiary.v1.{kind}"), name.clone())),
         Detail::Precondition(expected) => subject = Some((reason.to_owned(), expected.clone())),
         Detail::Retry(expected) => retry = Some(*expected),
+        Detail::Quota(expected) => quota = Some(*expected),
     }
     let told: Vec<(&str, String)> = info.metadata.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     // Facts may repeat what another detail says.
@@ -71,6 +75,8 @@ fn check(status: &Status, code: Code, reason: &str, detail: &Detail) {
     assert_eq!(told, subject, "{reason}");
     let told = status.get_details_retry_info().and_then(|told| told.retry_delay);
     assert_eq!(told, retry, "{reason}");
+    let told = status.get_details_quota_failure().map(|told| told.violations[0].subject.clone());
+    assert_eq!(told.as_deref(), quota, "{reason}");
 }
 
 fn failed<T: std::fmt::Debug>(result: Result<Response<T>, Status>) -> Status {
@@ -259,7 +265,13 @@ async fn limits(house: &House, operator: &Client) -> Vec<Case> {
     let late = wire::bare(house, path, &[("grpc-timeout", "0n")], &[]).await;
     let nowhere = operator.raw("/ostiary.v1.Nowhere/Go", Vec::new(), Default::default()).await.unwrap_err();
     let wait = Detail::Retry(Duration::from_millis(200));
+    let quotas = pb::WorkspaceQuotas { max_root_keys: Some(1), ..Default::default() };
+    let request = pb::CreateWorkspaceRequest { name: "full".into(), quotas: Some(quotas), ..Default::default() };
+    let made = operator.workspaces().create_workspace(request).await.unwrap().into_inner();
+    let full = operator.with(&made.secret);
+    let full = full.root_keys().create_root_key(root_key("one too many", &["*.*.*"])).await.unwrap_err();
     vec![
+        (full, Code::ResourceExhausted, "QUOTA_EXCEEDED", Detail::Quota("max_root_keys")),
         (limited, Code::ResourceExhausted, "AUTH_ATTEMPTS_LIMITED", wait),
         (large, Code::ResourceExhausted, "MESSAGE_TOO_LARGE", Detail::Nothing),
         (late, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Detail::Nothing),
@@ -332,6 +344,7 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
         Error::AttemptsLimited { retry_after },
         Error::MessageTooLarge,
         Error::Overloaded { retry_after },
+        Error::QuotaExceeded { quota: Quota::Keys, limit: 0, retry_after: None },
         Error::StoreUnavailable,
         Error::OutcomeUnknown,
         Error::ShuttingDown,
