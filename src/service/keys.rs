@@ -1,5 +1,7 @@
 //! API keys: made, found, listed, changed, deleted, restored. Verifying them stands in `verify.rs`.
 
+use std::time::Duration;
+
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::Capability;
@@ -112,6 +114,7 @@ pub enum Shown {
 }
 
 impl KeyFilter {
+    /// Whether a key that is there or can still be restored is one of those to show.
     fn admits(&self, key: &Key, now: Timestamp, role: Option<RoleId>, permission: Option<PermissionId>) -> bool {
         let Self {
             api,
@@ -192,23 +195,27 @@ fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), St
     Ok(())
 }
 
-/// The key of that id with its API, deleted or not, if the caller may do this to it and its API is still there.
-pub(super) fn find_any(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<(Key, Api), Halt> {
+/// The key of that id with its API, deleted at most `restorable` ago, if the caller may do this to it and its API is
+/// still there.
+fn find_any(
+    change: &mut Change<'_, '_>,
+    capability: Capability,
+    id: KeyId,
+    restorable: Duration,
+) -> Result<(Key, Api), Halt> {
     let name = id.to_string();
     let not_found = || Error::not_found(Kind::Key, &name);
     let workspace = change.workspace();
     let key = tables::KEYS.get(change.tx, &(workspace, id))?.ok_or_else(not_found)?;
     change.insist(capability, key.api, (Kind::Key, &name))?;
     let api = tables::APIS.get(change.tx, &(workspace, key.api))?.filter(|api| api.deleted.is_none());
-    match key.presence {
-        Presence::Gone(_) => Err(not_found().into()),
-        Presence::Here | Presence::Deleted(_) => Ok((key, api.ok_or_else(not_found)?)),
-    }
+    let key = Some(key).filter(|key| key.is_recoverable(change.now, restorable)).ok_or_else(not_found)?;
+    Ok((key, api.ok_or_else(not_found)?))
 }
 
 /// The key of that id, if the caller may do this to it and it is not deleted.
 pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
-    let (key, _) = find_any(change, capability, id)?;
+    let (key, _) = find_any(change, capability, id, Duration::ZERO)?;
     if key.presence == Presence::Here { Ok(key) } else { Err(Error::not_found(Kind::Key, id).into()) }
 }
 
@@ -228,10 +235,10 @@ impl Reading {
         }
     }
 
-    /// A key that has not been deleted for good, in an API that is there.
-    async fn key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Option<Key>, Error> {
+    /// A key that is there or can still be restored, in an API that is there.
+    async fn key(&self, workspace: WorkspaceId, id: KeyId, restorable: Duration) -> Result<Option<Key>, Error> {
         let key = tables::KEYS.read(self.view(), &(workspace, id)).await?;
-        let Some(key) = key.filter(|key| !matches!(key.presence, Presence::Gone(_))) else { return Ok(None) };
+        let Some(key) = key.filter(|key| key.is_recoverable(self.now, restorable)) else { return Ok(None) };
         let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
         Ok(api.filter(|api| api.deleted.is_none()).map(|_| key))
     }
@@ -315,7 +322,7 @@ impl Ostiary {
         caller.permit(Capability::ReadKey)?;
         let reading = self.read(min_revision).await?;
         let name = id.to_string();
-        let key = reading.key(caller.workspace_id(), id).await?;
+        let key = reading.key(caller.workspace_id(), id, self.retention.deleted_keys).await?;
         let key = key.ok_or_else(|| Error::not_found(Kind::Key, &name))?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, &name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
@@ -339,8 +346,7 @@ impl Ostiary {
         } else {
             None
         };
-        let key = reading.key(workspace, id.ok_or_else(not_found)?).await?;
-        let key = key.filter(|key| key.presence == Presence::Here).ok_or_else(not_found)?;
+        let key = reading.key(workspace, id.ok_or_else(not_found)?, Duration::ZERO).await?.ok_or_else(not_found)?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
         Ok(reading.done(described))
@@ -439,7 +445,7 @@ impl Ostiary {
         let retention = self.retention;
         let changed = self
             .change(permit, run, move |change| {
-                let (before, _) = find_any(change, Capability::DeleteKey, id)?;
+                let (before, _) = find_any(change, Capability::DeleteKey, id, retention.deleted_keys)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
@@ -478,7 +484,7 @@ impl Ostiary {
                 change.insist_any(Capability::CreateKey)?;
                 change.insist_any(Capability::UpdateKey)?;
                 let name = id.to_string();
-                let (before, api) = find_any(change, Capability::DeleteKey, id)?;
+                let (before, api) = find_any(change, Capability::DeleteKey, id, retention.deleted_keys)?;
                 change.insist(Capability::CreateKey, api.id, (Kind::Key, &name))?;
                 change.insist(Capability::UpdateKey, api.id, (Kind::Key, &name))?;
                 if !before.etag.matches(&etag) {
@@ -589,7 +595,11 @@ impl KeyListing<'_> {
     /// Puts the key on the page if it belongs there; whether it did.
     async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
         let Self { ostiary, caller, reading, filter, role, permission } = *self;
-        if !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
+        let there = key.is_recoverable(reading.now, ostiary.retention.deleted_keys);
+        if !there
+            || !caller.may(Capability::ReadKey, key.api)
+            || !filter.admits(&key, reading.now, role, permission)
+        {
             return Ok(false);
         }
         let api = tables::APIS.read(reading.view(), &(key.workspace, key.api)).await?;
