@@ -208,8 +208,7 @@ impl Ostiary {
                         normalised([had.clone(), added].concat())
                     }
                     Assignment::Remove => {
-                        let doomed = wanted.existing()?;
-                        insist_on_removals(change, Capability::RemovePermissionFromKey, &doomed, &[])?;
+                        let doomed = wanted.existing(change, Capability::RemovePermissionFromKey)?;
                         had.iter().filter(|held| !doomed.iter().any(|doomed| doomed.id == held.id)).cloned().collect()
                     }
                     Assignment::Set => {

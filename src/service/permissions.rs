@@ -131,7 +131,8 @@ impl Wanted {
         already: &[Held],
     ) -> Result<Vec<Held>, Halt> {
         let missing = self.0.iter().filter(|(_, found)| matches!(found, Found::Missing(_))).count();
-        if missing > NEW_PERMISSIONS_MAX {
+        // Said only to those who may make them all: how many are missing tells which exist.
+        if missing > NEW_PERMISSIONS_MAX && change.may_all(Capability::CreatePermission) && change.may_all(capability) {
             return Err(Error::field(
                 "permissions",
                 format!("must name at most {NEW_PERMISSIONS_MAX} permissions that don't exist yet"),
@@ -158,13 +159,17 @@ impl Wanted {
         Ok(normalised(all))
     }
 
-    /// All of them as held. One that isn't there is an error.
-    pub fn existing(&self) -> Result<Vec<Held>, Error> {
-        let all = self.0.iter().map(|(reference, found)| match found {
-            Found::There(held) => Ok(held.clone()),
-            Found::Missing(_) => Err(Error::not_found(Kind::Permission, reference)),
-        });
-        all.collect::<Result<_, _>>().map(normalised)
+    /// All of them as held. One that isn't there is an error, and one for which the caller lacks `capability` is
+    /// answered like it, in the caller's own words.
+    pub fn existing(&self, change: &mut Change<'_, '_>, capability: Capability) -> Result<Vec<Held>, Halt> {
+        let mut all = Vec::new();
+        for (reference, found) in &self.0 {
+            let name = reference.to_string();
+            let Found::There(held) = found else { return Err(Error::not_found(Kind::Permission, name).into()) };
+            change.insist(capability, held.id, (Kind::Permission, &name))?;
+            all.push(held.clone());
+        }
+        Ok(normalised(all))
     }
 }
 
@@ -213,6 +218,7 @@ pub(super) fn insist_on_removals(
 ) -> Result<(), Halt> {
     let kept: HashSet<PermissionId> = after.iter().map(|held| held.id).collect();
     for held in before.iter().filter(|held| !kept.contains(&held.id)) {
+        change.insist_any(capability)?;
         change.insist(capability, held.id, (Kind::Permission, held.slug.as_str()))?;
     }
     Ok(())
