@@ -49,19 +49,25 @@ pub(super) fn schedule(
 struct Plan {
     expire: Option<Timestamp>,
     purge: Option<Timestamp>,
+    /// An end of life that came before the thing was deleted: it has been recorded, or its entry still stands.
+    ended: Option<Timestamp>,
 }
 
 impl Plan {
     fn of_root_key(root_key: &RootKey, retention: Retention) -> Self {
         let expire = root_key.expiry.moment().filter(|_| root_key.deleted.is_none());
-        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)) }
+        // A deleted root key never comes back, so what it had come to does not matter.
+        Self { expire, purge: root_key.deleted.map(|deleted| deleted.after(retention.expired)), ended: None }
     }
 
     fn of_key(key: &Key, retention: Retention) -> Self {
         match key.presence {
-            Presence::Here => Self { expire: key.expiry.moment(), purge: None },
-            Presence::Deleted(at) => Self { expire: None, purge: Some(at.after(retention.deleted_keys)) },
-            Presence::Gone(at) => Self { expire: None, purge: Some(at) },
+            Presence::Here => Self { expire: key.expiry.moment(), purge: None, ended: None },
+            Presence::Deleted(at) => {
+                let ended = key.expiry.moment().filter(|_| key.expiry.has_passed(at));
+                Self { expire: None, purge: Some(at.after(retention.deleted_keys)), ended }
+            }
+            Presence::Gone(at) => Self { expire: None, purge: Some(at), ended: None },
         }
     }
 }
@@ -79,6 +85,7 @@ fn replan(
     if before.as_ref() == Some(&after) {
         return Ok(());
     }
+    let ended = before.as_ref().and_then(|before| before.ended);
     if let Some(before) = before {
         if let Some(moment) = before.expire.filter(|_| before.expire != after.expire) {
             if !Expiry::At(moment).has_passed(now) {
@@ -92,7 +99,13 @@ fn replan(
         }
     }
     if let Some(moment) = after.expire {
-        schedule(tx, moment, expire, workspace, id)?;
+        // The end of one life is recorded once, even if what it ended was deleted since and is back.
+        let recorded = ended == Some(moment) && tables::DUE.get(tx, &(moment, expire, workspace, id))?.is_none();
+        if recorded {
+            schedule(tx, moment.after(retention.expired), purge, workspace, id)?;
+        } else {
+            schedule(tx, moment, expire, workspace, id)?;
+        }
     }
     if let Some(moment) = after.purge {
         schedule(tx, moment, purge, workspace, id)?;
@@ -195,8 +208,8 @@ impl Ostiary {
         let (_, task, workspace, id) = entry;
         match task {
             Task::ExpireRootKey | Task::ExpireKey => Ok(()),
-            Task::PurgeRootKey => self.settle(move |tx, _| purge_root_key(tx, entry)).await,
-            Task::PurgeKey => self.settle(move |tx, _| purge_key_when_due(tx, entry)).await,
+            Task::PurgeRootKey => self.settle(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
+            Task::PurgeKey => self.settle(move |tx, drawn| purge_key_when_due(tx, entry, drawn)).await,
             Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
@@ -377,11 +390,13 @@ fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
     tables::ROOT_KEYS.remove(tx, &row)
 }
 
-fn purge_root_key(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+fn purge_root_key(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
     let (_, _, workspace, id) = entry;
     if tables::DUE.get(tx, &entry)?.is_some() {
         tables::DUE.remove(tx, &entry)?;
-        if let Some(root_key) = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))? {
+        // The entry was put there under the retention of its time; what the root key has become since decides.
+        let root_key = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))?;
+        if let Some(root_key) = root_key.filter(|key| key.deleted.is_some() || key.expiry.has_passed(drawn.now)) {
             remove_root_key(tx, &root_key)?;
         }
     }
@@ -394,11 +409,15 @@ fn purge_permission(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
     tables::DUE.remove(tx, &entry)
 }
 
-fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
     let (_, _, workspace, id) = entry;
     if tables::DUE.get(tx, &entry)?.is_some() {
         tables::DUE.remove(tx, &entry)?;
-        purge_key(tx, workspace, KeyId::from_bytes(id))?;
+        // The entry was put there under the retention of its time: a key that is back, or has a new life, stays.
+        let key = tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))?;
+        if key.is_some_and(|key| key.presence != Presence::Here || key.expiry.has_passed(drawn.now)) {
+            purge_key(tx, workspace, KeyId::from_bytes(id))?;
+        }
     }
     Ok(())
 }
