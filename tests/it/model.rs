@@ -16,6 +16,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use crate::harness::Kept;
 
 mod compare;
+mod found;
 mod holdings;
 mod naive;
 mod real;
