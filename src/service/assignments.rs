@@ -87,6 +87,7 @@ pub(super) fn obtain_roles(
         }
         if !obtained.iter().any(|known| known.id == role.id) {
             obtained.push(role);
+            check_numbers(obtained.len(), 0)?;
         }
     }
     Ok(obtained)
@@ -132,6 +133,7 @@ fn remaining_roles(
         let role = role.ok_or_else(|| Error::not_found(Kind::Role, &name))?;
         change.insist(Capability::RemoveRoleFromKey, role.id, (Kind::Role, &name))?;
         doomed.insert(role.id);
+        check_numbers(doomed.len(), 0)?;
     }
     Ok(key.roles.iter().copied().filter(|role| !doomed.contains(role)).collect())
 }

@@ -596,10 +596,7 @@ impl KeyListing<'_> {
     async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
         let Self { ostiary, caller, reading, filter, role, permission } = *self;
         let there = key.is_recoverable(reading.now, ostiary.retention.deleted_keys);
-        if !there
-            || !caller.may(Capability::ReadKey, key.api)
-            || !filter.admits(&key, reading.now, role, permission)
-        {
+        if !there || !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
             return Ok(false);
         }
         let api = tables::APIS.read(reading.view(), &(key.workspace, key.api)).await?;

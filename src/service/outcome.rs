@@ -217,11 +217,15 @@ impl Outcome for IssuedKey {
 
 impl Outcome for CountedRole {
     fn to_outcome(&self) -> storage::Outcome {
-        let Self { role, permissions: _, key_count } = self;
+        let Self { role, permissions, key_count } = self;
+        // The answer names what existed; a repeat must not name what else the record still holds.
+        let mut shown = role.clone();
+        shown.permissions.retain(|held| permissions.contains(&held.slug));
+        shown.permissions.dedup_by(|a, b| a.slug == b.slug);
         wrap(Message::Role(storage::RoleOutcome {
             workspace: role.workspace.bytes().to_vec(),
             id: role.id.bytes().to_vec(),
-            role: Some(role.to_message()),
+            role: Some(shown.to_message()),
             key_count: *key_count,
         }))
     }

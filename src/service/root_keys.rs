@@ -20,7 +20,7 @@ use crate::error::{Error, Obstacle};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
-use super::change::{Change, Effect, Halt};
+use super::change::{Change, Changed, Effect, Halt};
 use super::counts::{self, By};
 use super::due;
 use super::listing::{Page, PageRequest, of};
@@ -470,12 +470,14 @@ impl Ostiary {
             signed.call.idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
             let plan =
                 Deletion { named: id, etag: etag.clone(), batch: batch.to_vec(), earlier: deleted.clone(), insistence };
-            let done = self.delete_batch(&signed, plan, run).await?;
-            deleted.clone_from(&done.answer);
-            last = Some(done);
+            let changed = self.delete_batch(&signed, plan, run).await?;
+            deleted.clone_from(&changed.done.answer);
+            last = Some(changed);
         }
-        let mut done = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
-        if reach == Reach::Descendants && run == Run::Apply && !itself {
+        let last = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
+        let Changed { mut done, repeated } = last;
+        // A call made again has no second effect, whatever has descended from the root key since.
+        if reach == Reach::Descendants && run == Run::Apply && !itself && !repeated {
             done.answer.extend(self.delete_latecomers(caller, id, insistence).await?);
         }
         Ok(done)
@@ -497,7 +499,7 @@ impl Ostiary {
             late.truncate(CASCADE_AT_ONCE);
             let Some(first) = late.first().copied() else { return Ok(all) };
             let plan = Deletion { named: first, etag: String::new(), batch: late, earlier: Vec::new(), insistence };
-            all.extend(self.delete_batch(&signed, plan, Run::Apply).await?.answer);
+            all.extend(self.delete_batch(&signed, plan, Run::Apply).await?.done.answer);
         }
     }
 
@@ -531,34 +533,32 @@ impl Ostiary {
         Ok(changed.done)
     }
 
-    async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Done<Vec<RootKeyId>>, Error> {
+    async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Changed<Vec<RootKeyId>>, Error> {
         let permit = caller.permit(Capability::DeleteRootKey)?;
         let retention = self.retention;
-        let changed = self
-            .change(permit, run, move |change| {
-                let Deletion { named, etag, batch, earlier, insistence } = &plan;
-                let mut doomed = Vec::new();
-                for id in batch {
-                    match find(change, Capability::DeleteRootKey, *id) {
-                        Ok(root_key) if id == named => {
-                            check_etag(root_key.etag, etag)?;
-                            doomed.push(root_key);
-                        }
-                        Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
-                        Ok(_) => {}
-                        // A descendant that somebody else has deleted meanwhile is what was asked for.
-                        Err(Halt::Refuse(Error::NotFound { .. })) if id != named => {}
-                        Err(other) => return Err(other),
+        self.change(permit, run, move |change| {
+            let Deletion { named, etag, batch, earlier, insistence } = &plan;
+            let mut doomed = Vec::new();
+            for id in batch {
+                match find(change, Capability::DeleteRootKey, *id) {
+                    Ok(root_key) if id == named => {
+                        check_etag(root_key.etag, etag)?;
+                        doomed.push(root_key);
                     }
+                    Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
+                    Ok(_) => {}
+                    // A descendant that somebody else has deleted meanwhile is what was asked for.
+                    Err(Halt::Refuse(Error::NotFound { .. })) if id != named => {}
+                    Err(other) => return Err(other),
                 }
-                let effect = delete_all(change, &doomed, retention, *insistence)?;
-                Ok(match effect {
-                    Effect::Changed(ids, happening) => Effect::Changed([earlier.clone(), ids].concat(), happening),
-                    Effect::Unchanged(ids) => Effect::Unchanged([earlier.clone(), ids].concat()),
-                })
+            }
+            let effect = delete_all(change, &doomed, retention, *insistence)?;
+            Ok(match effect {
+                Effect::Changed(ids, happening) => Effect::Changed([earlier.clone(), ids].concat(), happening),
+                Effect::Unchanged(ids) => Effect::Unchanged([earlier.clone(), ids].concat()),
             })
-            .await?;
-        Ok(changed.done)
+        })
+        .await
     }
 
     /// The root keys that came from this one, by creation or rotation, over any number of steps, and that the caller

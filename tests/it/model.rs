@@ -54,8 +54,7 @@ impl Pair {
         let (home, id) = (home.id.to_string(), key.id.to_string());
         let mut model = Model { fault, ..Model::default() };
         let name = "default".to_owned();
-        let operator =
-            Workspace { id: home.clone(), name, enabled: true, operator: true, deleted: false, version: 1 };
+        let operator = Workspace { id: home.clone(), name, enabled: true, operator: true, deleted: false, version: 1 };
         model.workspaces.push(operator);
         model.root_keys.push(verbs::first_root_key(&home, &id, &rig.first, &["*.*.*", "workspaces.*.*"], rig.now()));
         let seen = view.revision().counter;
@@ -110,7 +109,8 @@ impl Pair {
         let view = self.rig.engine.view().await.unwrap();
         let living = rows::all(view.as_ref(), &tables::PERMISSIONS).await.into_iter();
         let living = living.filter(|(_, one)| one.deleted.is_none());
-        let slugs = living.map(|((home, id), one)| ((home.to_string(), one.slug.to_string()), id.to_string())).collect();
+        let slugs =
+            living.map(|((home, id), one)| ((home.to_string(), one.slug.to_string()), id.to_string())).collect();
         let made = made.cloned().unwrap_or_default();
         self.model.told = Told { id: made.id, secret: made.secret, root_key: made.root_key, slugs };
     }

@@ -173,9 +173,8 @@ async fn lists(rig: &Rig, model: &Model, caller: &Recognised, naive: &Caller) ->
         format!("{} {} {} {} {}", one.id, one.slug, one.name, one.updated.millis(), one.etag)
     });
     let permissions = model.permissions.iter().filter(|one| one.home == *home && one.deleted.is_none());
-    let permissions = permissions.map(|one| {
-        (one.id.clone(), format!("{} {} {} {} v{}", one.id, one.slug, one.name, one.updated, one.version))
-    });
+    let permissions = permissions
+        .map(|one| (one.id.clone(), format!("{} {} {} {} v{}", one.id, one.slug, one.name, one.updated, one.version)));
     same("permissions", &is, &should("read_permission", permissions.collect()))?;
 
     let is = rows(ostiary.list_workspaces(caller, None, all(), None).await, |home| {

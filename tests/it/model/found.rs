@@ -39,11 +39,8 @@ async fn a_deleted_key_is_gone_after_thirty_days_whether_or_not_the_sweep_has_ru
     let (key, _) = client.key(create_key(&api)).await;
     let delete = pb::DeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
     client.keys().delete_key(delete).await.unwrap();
-    let undelete = |dry: bool| pb::UndeleteKeyRequest {
-        key_id: key.key_id.clone(),
-        validate_only: dry,
-        ..Default::default()
-    };
+    let undelete =
+        |dry: bool| pb::UndeleteKeyRequest { key_id: key.key_id.clone(), validate_only: dry, ..Default::default() };
     house.pass(30 * DAY - 1);
     client.keys().undelete_key(undelete(true)).await.unwrap();
     house.pass(1);
@@ -91,7 +88,8 @@ async fn a_renewed_key_stays_though_the_retention_was_changed_before_it_was_rene
     let life = Life::Until(START + 1_000);
     let create = Verb::CreateKey { api, roles, permissions, enabled: true, life, net: 0 };
     let id = rig.call(&call(create), "", None).await.unwrap().answer.id;
-    let update = call(Verb::UpdateKey { id: id.clone(), patch: KeyChange { expire: Some(None), ..Default::default() } });
+    let update =
+        call(Verb::UpdateKey { id: id.clone(), patch: KeyChange { expire: Some(None), ..Default::default() } });
     let get = call(Verb::GetKey { id });
     rig.world.advance(Duration::from_secs(1));
     rig.ostiary.sweep_due().await.unwrap();
@@ -141,4 +139,73 @@ async fn nobody_learns_which_permissions_exist_by_naming_many_at_once() {
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].1, "PERMISSION_MISSING");
+}
+
+#[tokio::test]
+async fn a_key_can_exchange_all_it_may_hold_in_one_call() {
+    let (_house, client) = house().await;
+    let api = client.api("documents").await;
+    let mut names = Vec::new();
+    for number in 0..100 {
+        let name = format!("role {number}");
+        client.role(&name, &[]).await;
+        names.push(name);
+    }
+    let (old, new) = names.split_at(50);
+    let (key, _) = client.key(pb::CreateKeyRequest { roles: old.to_vec(), ..create_key(&api) }).await;
+    let permissions: Vec<String> = (0..20).map(|number| format!("made.on.the.way.{number}")).collect();
+    let update = pb::UpdateKeyRequest {
+        key_id: key.key_id.clone(),
+        roles: new.to_vec(),
+        permissions: permissions.clone(),
+        expire_time: Some(at(START + DAY)),
+        ..Default::default()
+    };
+    let key = client.once("all-at-once").keys().update_key(update).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((key.roles.len(), key.permissions.len()), (50, 20));
+    // More than a key can hold is the caller's fault, not ostiary's.
+    for request in [
+        pb::AddKeyRolesRequest { key_id: key.key_id.clone(), roles: names.clone(), ..Default::default() },
+        pb::AddKeyRolesRequest { key_id: key.key_id.clone(), roles: names[..51].to_vec(), ..Default::default() },
+    ] {
+        assert_eq!(words(&client.keys().add_key_roles(request).await.unwrap_err()).1, "FIELD_INVALID");
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_change_of_a_role_names_the_permissions_that_the_first_answer_named() {
+    let (_house, client) = house().await;
+    let role = client.role("reader", &["documents.read", "documents.write"]).await;
+    let delete = pb::DeletePermissionRequest { permission: "documents.write".into(), ..Default::default() };
+    client.permissions().delete_permission(delete).await.unwrap();
+    let rename = pb::UpdateRoleRequest { role: role.role_id, name: Some("writer".into()), ..Default::default() };
+    let once = client.once("rename");
+    let first = once.roles().update_role(rename.clone()).await.unwrap().into_inner().role.unwrap();
+    let again = once.roles().update_role(rename).await.unwrap().into_inner().role.unwrap();
+    assert_eq!(first.permissions, ["documents.read"]);
+    assert_eq!(again, first);
+}
+
+#[tokio::test]
+async fn a_repeated_cascade_deletes_nothing_that_came_later() {
+    let (_house, client) = house().await;
+    let (parent, parents) = client.root_key("parent", &["root_keys.*.*"]).await;
+    let parents = client.with(&parents);
+    // Wider than the deputy at first, so that it is spared.
+    let (child, _) = parents.root_key("child", &["root_keys.*.read_root_key", "root_keys.*.create_root_key"]).await;
+    let (_, deputy) = client.root_key("deputy", &["root_keys.*.delete_root_key", "root_keys.*.read_root_key"]).await;
+    let deputy = client.with(&deputy).once("clear-up");
+    let delete =
+        pb::DeleteRootKeyRequest { root_key_id: parent.root_key_id.clone(), cascade: true, ..Default::default() };
+    let first = deputy.root_keys().delete_root_key(delete.clone()).await.unwrap().into_inner();
+    let narrow = pb::UpdateRootKeyRequest {
+        root_key_id: child.root_key_id.clone(),
+        permissions: texts(&["root_keys.*.read_root_key"]),
+        ..Default::default()
+    };
+    client.root_keys().update_root_key(narrow).await.unwrap();
+    let again = deputy.root_keys().delete_root_key(delete).await.unwrap().into_inner();
+    assert_eq!(again.deleted_root_key_ids, first.deleted_root_key_ids);
+    let get = pb::GetRootKeyRequest { root_key_id: child.root_key_id, ..Default::default() };
+    client.root_keys().get_root_key(get).await.unwrap();
 }

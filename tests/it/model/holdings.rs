@@ -113,7 +113,8 @@ impl Model {
     /// A key that is at least restorable, in an API that is there, if the caller may.
     fn find_key(&self, caller: &Caller, action: &str, id: &str) -> Result<Key, Refusal> {
         let mine = |key: &&Key| key.id == id && key.home == caller.key.home && caller.may(action, &key.api);
-        let found = self.keys.iter().find(mine).filter(|key| self.apis.iter().any(|api| api.id == key.api && !api.deleted));
+        let found =
+            self.keys.iter().find(mine).filter(|key| self.apis.iter().any(|api| api.id == key.api && !api.deleted));
         let there = |key: &&Key| key.there == There::Here || Self::restorable(key.there, caller.now);
         found.filter(there).cloned().ok_or_else(|| missing("KEY"))
     }

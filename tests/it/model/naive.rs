@@ -262,8 +262,10 @@ pub fn covered(theirs: &[String], mine: &[String]) -> bool {
 
 /// Grants as they are stored: one spelling, each once.
 pub fn stored(grants: &[String]) -> Vec<String> {
-    let mut grants: Vec<String> =
-        grants.iter().map(|grant| grant.strip_prefix("api.").map_or(grant.clone(), |rest| format!("apis.{rest}"))).collect();
+    let mut grants: Vec<String> = grants
+        .iter()
+        .map(|grant| grant.strip_prefix("api.").map_or(grant.clone(), |rest| format!("apis.{rest}")))
+        .collect();
     grants.sort();
     grants.dedup();
     grants
@@ -360,7 +362,8 @@ impl Model {
                 self.events.push((key.home.clone(), "key.expire", key.id.clone()));
             }
         }
-        let dead: Vec<String> = self.workspaces.iter().filter(|home| home.deleted).map(|home| home.id.clone()).collect();
+        let dead: Vec<String> =
+            self.workspaces.iter().filter(|home| home.deleted).map(|home| home.id.clone()).collect();
         let gone = |home: &String| dead.contains(home);
         let apis: Vec<String> =
             self.apis.iter().filter(|api| api.deleted || gone(&api.home)).map(|api| api.id.clone()).collect();

@@ -130,7 +130,10 @@ impl Rig {
                     allowed: patch.net.map(nets),
                 };
                 let id = parsed(id, ostiary::domain::id::RootKeyId::parse);
-                ostiary.update_root_key(caller, id, patch, etag, insistence(*force), run).await?.with(|_| Made::default())
+                ostiary
+                    .update_root_key(caller, id, patch, etag, insistence(*force), run)
+                    .await?
+                    .with(|_| Made::default())
             }
             Verb::RotateRootKey { id, grace, force } => {
                 let id = parsed(id, ostiary::domain::id::RootKeyId::parse);
@@ -283,7 +286,8 @@ impl Rig {
             Verb::DeleteRole { role } => {
                 let done = ostiary.delete_role(caller, role_reference(role), etag, run).await?;
                 done.with(|loss| {
-                    let words = |loss: ostiary::service::roles::RoleLoss| format!("{} {}", loss.keys, texts(&loss.permissions));
+                    let words =
+                        |loss: ostiary::service::roles::RoleLoss| format!("{} {}", loss.keys, texts(&loss.permissions));
                     Made::of(loss.map(words).unwrap_or_default())
                 })
             }

@@ -36,7 +36,8 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
     let permissions: BTreeMap<_, _> = all(view, &tables::PERMISSIONS).await.into_iter().collect();
     let apis: BTreeMap<_, _> = all(view, &tables::APIS).await.into_iter().collect();
 
-    let digests = all(view, &tables::ROOT_KEY_DIGESTS).await.into_iter().map(|((digest,), row)| (digest, row)).collect();
+    let digests =
+        all(view, &tables::ROOT_KEY_DIGESTS).await.into_iter().map(|((digest,), row)| (digest, row)).collect();
     agree("root_key_digests", digests, root_keys.iter().map(|(row, key)| (key.digest.bytes(), *row)).collect())?;
     let digests = all(view, &tables::KEY_DIGESTS).await.into_iter().collect();
     agree("key_digests", digests, keys.iter().map(|(row, key)| ((row.0, key.digest.bytes()), row.1)).collect())?;
@@ -132,7 +133,9 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
         .iter()
         .copied()
         .filter(|(moment, task, workspace, id)| {
-            *task <= 6 && lasting(*task, *workspace, *id) && (should.contains(&(*moment, *task, *workspace, *id)) || !overtaken(*moment, *task))
+            *task <= 6
+                && lasting(*task, *workspace, *id)
+                && (should.contains(&(*moment, *task, *workspace, *id)) || !overtaken(*moment, *task))
         })
         .collect();
     agree("due", lasting, should)
@@ -149,7 +152,11 @@ async fn the_log_is_one_chain(view: &dyn View) -> Result<(), String> {
         }
     }
     let stored = tables::AUDIT_CHAIN.read(view, &()).await.unwrap().unwrap();
-    if (stored.length, stored.hash) == (events.len() as u64, head) { Ok(()) } else { Err("the head of the chain".into()) }
+    if (stored.length, stored.hash) == (events.len() as u64, head) {
+        Ok(())
+    } else {
+        Err("the head of the chain".into())
+    }
 }
 
 async fn calls_are_forgotten_in_time(view: &dyn View) -> Result<(), String> {

@@ -178,7 +178,12 @@ fn verb(kind: usize, dice: &mut Dice, model: &Model, now: u64) -> Verb {
         15..21 => {
             let grants = 1 + dice.roll(3);
             let grants = (0..grants).map(|_| dice.pick(&model.grant_texts())).collect();
-            Verb::CreateRootKey { name: names(dice), grants, expire: expire(dice), net: dice.roll(12).saturating_sub(8) }
+            Verb::CreateRootKey {
+                name: names(dice),
+                grants,
+                expire: expire(dice),
+                net: dice.roll(12).saturating_sub(8),
+            }
         }
         21..26 => {
             let patch = RootKeyChange {
@@ -194,11 +199,9 @@ fn verb(kind: usize, dice: &mut Dice, model: &Model, now: u64) -> Verb {
             let grace = [0, 60 * SECOND, DAY][dice.roll(3)];
             Verb::RotateRootKey { id: dice.pick(&model.root_key_ids()), grace, force: dice.one_in(4) }
         }
-        30..32 => Verb::DeleteRootKey {
-            id: dice.pick(&model.root_key_ids()),
-            cascade: dice.one_in(2),
-            force: dice.one_in(8),
-        },
+        30..32 => {
+            Verb::DeleteRootKey { id: dice.pick(&model.root_key_ids()), cascade: dice.one_in(2), force: dice.one_in(8) }
+        }
         32 => {
             let mut ids = dice.some(&model.root_key_ids(), 3);
             ids.sort();

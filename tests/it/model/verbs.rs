@@ -1,10 +1,10 @@
 //! What each verb does to the model and answers, in the order of the contract: who, may they, is it there, may it be.
 
+use super::naive::admits;
 use super::naive::{
     Api, Fault, Model, Mortal, RESTORABLE, Refusal, RootKey, There, Workspace, allows, allows_some, blocked, covered,
     covers, denied, exceeds, missing, no, stored,
 };
-use super::naive::admits;
 use super::steps::{Call, RootKeyChange, Sent, Verb};
 
 /// What a step answers, as far as it is compared.
@@ -296,7 +296,9 @@ impl Model {
             let known = line.len();
             for key in &self.root_keys {
                 let parents = [&key.by, &key.from];
-                if !line.contains(&key.id) && parents.iter().any(|one| one.as_ref().is_some_and(|one| line.contains(one))) {
+                if !line.contains(&key.id)
+                    && parents.iter().any(|one| one.as_ref().is_some_and(|one| line.contains(one)))
+                {
                     line.push(key.id.clone());
                 }
             }
