@@ -35,7 +35,7 @@ pub(super) fn described(
 ) -> Result<DescribedKey, Halt> {
     let roles = references(&living_roles(change, &key.roles)?);
     let permissions = living.among(&key.permissions, just_added)?.into_iter().map(|held| held.slug).collect();
-    Ok(DescribedKey { key, roles, permissions, last_used: None })
+    Ok(DescribedKey { key, roles, permissions, last_used: living.last_used })
 }
 
 impl Reading {

@@ -227,14 +227,6 @@ pub(super) fn ids(roles: &[Role]) -> Vec<RoleId> {
 }
 
 impl Reading {
-    /// Which of the permissions that a key holds still exist.
-    pub(super) async fn living_of_key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Living, Error> {
-        match tables::KEYS.read(self.view(), &(workspace, id)).await? {
-            Some(key) => self.living(workspace, &key.permissions).await,
-            None => Ok(Living::default()),
-        }
-    }
-
     /// A key that is there or can still be restored, in an API that is there.
     async fn key(&self, workspace: WorkspaceId, id: KeyId, restorable: Duration) -> Result<Option<Key>, Error> {
         let key = tables::KEYS.read(self.view(), &(workspace, id)).await?;
@@ -245,6 +237,21 @@ impl Reading {
 }
 
 impl Ostiary {
+    /// Which of the permissions that a key holds still exist, and when it was last used.
+    pub(super) async fn living_of_key(
+        &self,
+        reading: &Reading,
+        workspace: WorkspaceId,
+        id: KeyId,
+    ) -> Result<Living, Error> {
+        let Some(key) = tables::KEYS.read(reading.view(), &(workspace, id)).await? else {
+            return Ok(Living::default());
+        };
+        let mut living = reading.living(workspace, &key.permissions).await?;
+        living.last_used = self.last_use_of(reading, (workspace, id)).await?;
+        Ok(living)
+    }
+
     /// Makes a key.
     pub async fn create_key(&self, caller: &Caller, draft: KeyDraft, run: Run) -> Result<Done<IssuedKey>, Error> {
         let permit = caller.permit(Capability::CreateKey)?;
@@ -397,7 +404,7 @@ impl Ostiary {
         trying!(async {
             let (patch, etag) = (patch.clone(), etag.clone());
             let reading = self.read(None).await?;
-            let living = reading.living_of_key(workspace, id).await?;
+            let living = self.living_of_key(&reading, workspace, id).await?;
             let references = patch.permissions.as_deref().unwrap_or_default();
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
@@ -479,7 +486,7 @@ impl Ostiary {
         let retention = self.retention;
         trying!(async {
             let etag = etag.clone();
-            let living = self.read(None).await?.living_of_key(caller.workspace_id(), id).await?;
+            let living = self.living_of_key(&self.read(None).await?, caller.workspace_id(), id).await?;
             self.change(permit, run, move |change| {
                 change.insist_any(Capability::CreateKey)?;
                 change.insist_any(Capability::UpdateKey)?;

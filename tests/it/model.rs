@@ -33,7 +33,7 @@ const SEQUENCES: u32 = 128;
 /// Random steps of a sequence, after those that furnish the house.
 const STEPS: std::ops::RangeInclusive<usize> = 30..=60;
 /// Steps between two comparisons of everything.
-const LOOK_EVERY: usize = 9;
+const LOOK_EVERY: usize = 12;
 
 /// Both worlds side by side.
 struct Pair {

@@ -209,3 +209,22 @@ async fn a_repeated_cascade_deletes_nothing_that_came_later() {
     let get = pb::GetRootKeyRequest { root_key_id: child.root_key_id, ..Default::default() };
     client.root_keys().get_root_key(get).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_changed_key_is_answered_with_when_it_was_last_used() {
+    let (house, client) = house().await;
+    let api = client.api("documents").await;
+    let (key, secret) = client.key(create_key(&api)).await;
+    house.pass(5);
+    client.verdict(&secret, None).await;
+    let used = Some(at(house.now()));
+    let update =
+        pb::UpdateKeyRequest { key_id: key.key_id.clone(), name: Some("renamed".into()), ..Default::default() };
+    let renamed = client.keys().update_key(update).await.unwrap().into_inner().key.unwrap();
+    assert_eq!(renamed.last_used_time, used);
+    let delete = pb::DeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
+    client.keys().delete_key(delete).await.unwrap();
+    let undelete = pb::UndeleteKeyRequest { key_id: key.key_id, ..Default::default() };
+    let restored = client.keys().undelete_key(undelete).await.unwrap().into_inner().key.unwrap();
+    assert_eq!(restored.last_used_time, used);
+}
