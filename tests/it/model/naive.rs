@@ -404,7 +404,7 @@ impl Model {
         match mighty.len() {
             0 => self.root_key_secrets().first().cloned().unwrap_or_else(|| NOSECRET.into()),
             // Most often the same, so that sequences have a subject.
-            number => mighty[if which % 4 == 0 { which / 4 % number } else { 0 }].secret.clone(),
+            number => mighty[if which.is_multiple_of(4) { which / 4 % number } else { 0 }].secret.clone(),
         }
     }
     pub fn api_ids(&self) -> Vec<String> {

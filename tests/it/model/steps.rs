@@ -160,7 +160,8 @@ pub fn read(raw: Raw, model: &Model, now: u64) -> Step {
         _ => {}
     }
     let flags = dice.roll(256);
-    let secret = if flags % 4 == 0 { dice.pick(&model.root_key_secrets()) } else { model.an_administrator(flags / 4) };
+    let secret =
+        if flags.is_multiple_of(4) { dice.pick(&model.root_key_secrets()) } else { model.an_administrator(flags / 4) };
     let from = if flags % 16 == 1 { dice.roll(3) } else { 0 };
     let etag = match flags % 13 {
         0 => Sent::Wrong,
@@ -168,7 +169,7 @@ pub fn read(raw: Raw, model: &Model, now: u64) -> Step {
         _ => Sent::Nothing,
     };
     let verb = verb(kind, &mut dice, model, now);
-    Step::Call(Call { secret, from, etag, rehearse: flags % 11 == 0, twice: flags % 7 == 0, verb })
+    Step::Call(Call { secret, from, etag, rehearse: flags.is_multiple_of(11), twice: flags.is_multiple_of(7), verb })
 }
 
 fn verb(kind: usize, dice: &mut Dice, model: &Model, now: u64) -> Verb {

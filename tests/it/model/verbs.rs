@@ -292,9 +292,9 @@ impl Model {
         let named = self.find_root_key(caller, "delete_root_key", id)?;
         caller.etag()?;
         let mut line = vec![id.to_owned()];
-        while cascade {
+        loop {
             let known = line.len();
-            for key in &self.root_keys {
+            for key in self.root_keys.iter().filter(|_| cascade) {
                 let parents = [&key.by, &key.from];
                 if !line.contains(&key.id)
                     && parents.iter().any(|one| one.as_ref().is_some_and(|one| line.contains(one)))
@@ -302,7 +302,7 @@ impl Model {
                     line.push(key.id.clone());
                 }
             }
-            if line.len() == known {
+            if !cascade || line.len() == known {
                 break;
             }
         }
