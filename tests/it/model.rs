@@ -29,7 +29,7 @@ use real::{Made, Rig};
 use steps::{Call, Life, Raw, Sent, Step, Verb};
 
 /// Sequences in memory, unless said otherwise. On disk there are a quarter as many, since each step is made durable.
-const SEQUENCES: u32 = 128;
+const SEQUENCES: u32 = 192;
 /// Random steps of a sequence, after those that furnish the house.
 const STEPS: std::ops::RangeInclusive<usize> = 30..=60;
 /// Steps between two comparisons of everything.
@@ -148,8 +148,11 @@ impl Pair {
         let role = self.does(&first, Verb::CreateRole { name: text("reader"), permissions }).await?.id;
         let tenant = self.does(&first, Verb::CreateWorkspace { name: text("tenant") }).await?.secret;
         let other = self.does(&tenant, create_api("three")).await?.id;
-        for (who, api) in [(&first, one.clone()), (&first, one.clone()), (&tenant, other)] {
-            let (roles, permissions) = (Vec::new(), vec![text("documents.read")]);
+        let holds = || (Vec::new(), vec![text("documents.read")]);
+        let plays = || (vec![role.clone()], Vec::new());
+        for (who, api, (roles, permissions)) in
+            [(&first, one.clone(), holds()), (&first, one.clone(), plays()), (&tenant, other, holds())]
+        {
             let verb = Verb::CreateKey { api, roles, permissions, enabled: true, life: Life::Never, net: 0 };
             self.does(who, verb).await?;
         }

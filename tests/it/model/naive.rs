@@ -383,10 +383,17 @@ impl Model {
         self.root_keys = root_keys;
         self.old_root_keys.extend(Vec::into_iter(old).map(|key: RootKey| (key.id, key.secret)));
         self.apis.retain(|api| !apis.contains(&api.id));
-        self.roles.retain(|role| !role.deleted && !gone(&role.home));
+        let stay = self.fault == Some(Fault::DeletedRolesStay);
+        self.roles.retain(|role| (stay || !role.deleted) && !gone(&role.home));
         let old = |permission: &Permission| permission.deleted.is_some_and(|at| now >= at + RETENTION);
         self.permissions.retain(|permission| !old(permission) && !gone(&permission.home));
         self.workspaces.retain(|home| !home.deleted);
+    }
+
+    /// When lives end that have not ended yet.
+    pub fn ends(&self, now: u64) -> Vec<u64> {
+        let lives = self.root_keys.iter().map(|key| &key.life).chain(self.keys.iter().map(|key| &key.life));
+        lives.filter_map(|life| life.end).filter(|end| *end > now).collect()
     }
 
     pub fn root_key_ids(&self) -> Vec<String> {

@@ -153,7 +153,13 @@ pub fn read(raw: Raw, model: &Model, now: u64) -> Step {
     let mut dice = Dice(raw, 0);
     let kind = dice.roll(100);
     match kind {
-        0..8 => return Step::Pass(dice.pick(&PAUSES)),
+        0..5 => return Step::Pass(dice.pick(&PAUSES)),
+        5..8 => {
+            // To where a life ends, or to the millisecond before.
+            let ends = model.ends(now);
+            let before = u64::from(dice.one_in(2));
+            return Step::Pass(if ends.is_empty() { 1 } else { dice.pick(&ends) - now - before });
+        }
         8..12 => return Step::Sweep,
         12..13 => return Step::Save,
         13..15 => return Step::Restart,
@@ -279,6 +285,7 @@ fn verb(kind: usize, dice: &mut Dice, model: &Model, now: u64) -> Verb {
             permissions: dice.some(&model.permission_references(), 3),
         },
         87 => Verb::DeleteRole { role: dice.pick(&model.role_references()) },
+        88 if dice.one_in(2) => Verb::DeleteRole { role: dice.pick(&model.role_references()) },
         88 => Verb::GetRole { role: dice.pick(&model.role_references()) },
         89..91 => Verb::CreatePermission { slug: dice.pick(&SLUGS).to_owned() },
         91 => Verb::UpdatePermission { permission: dice.pick(&model.permission_references()), name: names(dice) },
