@@ -206,8 +206,8 @@ impl Ostiary {
         let (_, task, workspace, id) = entry;
         match task {
             Task::ExpireRootKey | Task::ExpireKey => Ok(()),
-            Task::PurgeRootKey => self.settle(move |tx, _| purge_root_key(tx, entry)).await,
-            Task::PurgeKey => self.settle(move |tx, _| purge_key_when_due(tx, entry)).await,
+            Task::PurgeRootKey => self.settle(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
+            Task::PurgeKey => self.settle(move |tx, drawn| purge_key_when_due(tx, entry, drawn)).await,
             Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
@@ -390,11 +390,13 @@ fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
     tables::ROOT_KEYS.remove(tx, &row)
 }
 
-fn purge_root_key(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+fn purge_root_key(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
     let (_, _, workspace, id) = entry;
     if tables::DUE.get(tx, &entry)?.is_some() {
         tables::DUE.remove(tx, &entry)?;
-        if let Some(root_key) = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))? {
+        // The entry was put there under the retention of its time; what the root key has become since decides.
+        let root_key = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))?;
+        if let Some(root_key) = root_key.filter(|key| key.deleted.is_some() || key.expiry.has_passed(drawn.now)) {
             remove_root_key(tx, &root_key)?;
         }
     }
@@ -407,11 +409,15 @@ fn purge_permission(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
     tables::DUE.remove(tx, &entry)
 }
 
-fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
     let (_, _, workspace, id) = entry;
     if tables::DUE.get(tx, &entry)?.is_some() {
         tables::DUE.remove(tx, &entry)?;
-        purge_key(tx, workspace, KeyId::from_bytes(id))?;
+        // The entry was put there under the retention of its time: a key that is back, or has a new life, stays.
+        let key = tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))?;
+        if key.is_some_and(|key| key.presence != Presence::Here || key.expiry.has_passed(drawn.now)) {
+            purge_key(tx, workspace, KeyId::from_bytes(id))?;
+        }
     }
     Ok(())
 }

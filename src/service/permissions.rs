@@ -10,6 +10,7 @@ use crate::domain::kind::Kind;
 use crate::domain::name::{Description, Name};
 use crate::domain::permission::{Permission, Slug};
 use crate::domain::role::{Held, NEW_PERMISSIONS_MAX};
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::tables::{self, Task};
 
@@ -225,7 +226,11 @@ pub(super) fn insist_on_removals(
 
 /// Which of the permissions that something holds still exist, as seen just before a transaction.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Living(HashMap<PermissionId, bool>);
+pub(super) struct Living {
+    exists: HashMap<PermissionId, bool>,
+    /// When the key that holds them was last found good, where it is a key that does.
+    pub last_used: Option<Timestamp>,
+}
 
 impl Living {
     /// Those that still exist.
@@ -235,7 +240,7 @@ impl Living {
     pub fn among(&self, held: &[Held], just_added: &[Held]) -> Result<Vec<Held>, Error> {
         let mut living = Vec::new();
         for one in held {
-            match self.0.get(&one.id) {
+            match self.exists.get(&one.id) {
                 Some(true) => living.push(one.clone()),
                 Some(false) => {}
                 None if just_added.iter().any(|added| added.id == one.id) => living.push(one.clone()),
@@ -288,11 +293,11 @@ impl Reading {
 
     /// Looks which of these still exist.
     pub(super) async fn living(&self, workspace: WorkspaceId, held: &[Held]) -> Result<Living, Error> {
-        let mut living = HashMap::new();
+        let mut exists = HashMap::new();
         for one in held {
-            living.insert(one.id, self.lives(workspace, one.id).await?);
+            exists.insert(one.id, self.lives(workspace, one.id).await?);
         }
-        Ok(Living(living))
+        Ok(Living { exists, last_used: None })
     }
 
     /// Whether a permission exists.

@@ -20,7 +20,7 @@ use crate::error::{Error, Obstacle, Unrecognised};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
-use super::change::{Change, Effect, Halt};
+use super::change::{Change, Changed, Effect, Halt};
 use super::counts::{self, By};
 use super::due;
 use super::listing::{Page, PageRequest, of};
@@ -574,7 +574,7 @@ impl Ostiary {
         Ok(changed.done)
     }
 
-    async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Done<Vec<RootKeyId>>, Error> {
+    async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Changed<Vec<RootKeyId>>, Error> {
         let permit = caller.permit(Capability::DeleteRootKey)?;
         let retention = self.retention;
         let changed = self
@@ -593,15 +593,20 @@ impl Ostiary {
                         Err(Halt::Refuse(Error::NotFound { .. })) if Some(*id) != *named => {}
                         Err(other) => return Err(other),
                     }
+                    Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
+                    Ok(_) => {}
+                    // A descendant that somebody else has deleted meanwhile is what was asked for.
+                    Err(Halt::Refuse(Error::NotFound { .. })) if id != named => {}
+                    Err(other) => return Err(other),
                 }
-                let effect = delete_all(change, &doomed, retention, *insistence)?;
-                Ok(match effect {
-                    Effect::Changed(ids, happening) => Effect::Changed([earlier.clone(), ids].concat(), happening),
-                    Effect::Unchanged(ids) => Effect::Unchanged([earlier.clone(), ids].concat()),
-                })
+            }
+            let effect = delete_all(change, &doomed, retention, *insistence)?;
+            Ok(match effect {
+                Effect::Changed(ids, happening) => Effect::Changed([earlier.clone(), ids].concat(), happening),
+                Effect::Unchanged(ids) => Effect::Unchanged([earlier.clone(), ids].concat()),
             })
-            .await?;
-        Ok(changed.done)
+        })
+        .await
     }
 
     /// What came from this root key, by creation or rotation, over any number of steps.

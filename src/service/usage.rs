@@ -131,9 +131,11 @@ impl Ostiary {
         self.settle(move |tx, _| {
             for (row, recent) in &some {
                 // A root key that was purged meanwhile leaves no usage behind.
-                if tables::ROOT_KEYS.get(tx, row)?.is_some() {
+                if let Some(root_key) = tables::ROOT_KEYS.get(tx, row)? {
                     let mut usage = tables::ROOT_KEY_USAGE.get(tx, row)?.unwrap_or_default();
                     add(&mut usage, recent);
+                    // Only what it still holds is ever told of; the row must not grow with all that it ever held.
+                    usage.grants.retain(|used| root_key.grants.iter().any(|grant| *grant == used.grant));
                     tables::ROOT_KEY_USAGE.put(tx, row, &usage)?;
                 }
             }
