@@ -173,16 +173,6 @@ impl Verdict {
 }
 
 impl Key {
-    /// Whether it is there, or has been deleted so recently that it can be restored; whether the sweep has removed it
-    /// does not matter.
-    pub fn is_recoverable(&self, now: Timestamp, restorable: Duration) -> bool {
-        match self.presence {
-            Presence::Here => true,
-            Presence::Deleted(at) => !Expiry::At(at.after(restorable)).has_passed(now),
-            Presence::Gone(_) => false,
-        }
-    }
-
     /// What became of it.
     pub fn state(&self, now: Timestamp) -> State {
         if self.presence != Presence::Here {

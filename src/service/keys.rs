@@ -1,7 +1,5 @@
 //! API keys: made, found, listed, changed, deleted, restored. Verifying them stands in `verify.rs`.
 
-use std::time::Duration;
-
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::Capability;
@@ -114,7 +112,6 @@ pub enum Shown {
 }
 
 impl KeyFilter {
-    /// Whether a key that is there or can still be restored is one of those to show.
     fn admits(&self, key: &Key, now: Timestamp, role: Option<RoleId>, permission: Option<PermissionId>) -> bool {
         let Self {
             api,
@@ -249,21 +246,6 @@ impl Reading {
 }
 
 impl Ostiary {
-    /// Which of the permissions that a key holds still exist, and when it was last used.
-    pub(super) async fn living_of_key(
-        &self,
-        reading: &Reading,
-        workspace: WorkspaceId,
-        id: KeyId,
-    ) -> Result<Living, Error> {
-        let Some(key) = tables::KEYS.read(reading.view(), &(workspace, id)).await? else {
-            return Ok(Living::default());
-        };
-        let mut living = reading.living(workspace, &key.permissions).await?;
-        living.last_used = self.last_use_of(reading, (workspace, id)).await?;
-        Ok(living)
-    }
-
     /// Makes a key.
     pub async fn create_key(&self, caller: &Caller, draft: KeyDraft, run: Run) -> Result<Done<IssuedKey>, Error> {
         let permit = caller.permit(Capability::CreateKey)?;

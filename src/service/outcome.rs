@@ -221,7 +221,7 @@ impl Outcome for CountedRole {
         wrap(Message::Role(storage::RoleOutcome {
             workspace: role.workspace.bytes().to_vec(),
             id: role.id.bytes().to_vec(),
-            role: Some(shown.to_message()),
+            role: Some(role.to_message()),
             key_count: *key_count,
             permissions: Some(slugs_message(permissions)),
         }))

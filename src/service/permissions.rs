@@ -10,7 +10,6 @@ use crate::domain::kind::Kind;
 use crate::domain::name::{Description, Name};
 use crate::domain::permission::{Permission, Slug};
 use crate::domain::role::{Held, NEW_PERMISSIONS_MAX};
-use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::tables::{self, Task};
 
@@ -226,11 +225,7 @@ pub(super) fn insist_on_removals(
 
 /// Which of the permissions that something holds still exist, as seen just before a transaction.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Living {
-    exists: HashMap<PermissionId, bool>,
-    /// When the key that holds them was last found good, where it is a key that does.
-    pub last_used: Option<Timestamp>,
-}
+pub(super) struct Living(HashMap<PermissionId, bool>);
 
 impl Living {
     /// Those that still exist.
@@ -240,7 +235,7 @@ impl Living {
     pub fn among(&self, held: &[Held], just_added: &[Held]) -> Result<Vec<Held>, Error> {
         let mut living = Vec::new();
         for one in held {
-            match self.exists.get(&one.id) {
+            match self.0.get(&one.id) {
                 Some(true) => living.push(one.clone()),
                 Some(false) => {}
                 None if just_added.iter().any(|added| added.id == one.id) => living.push(one.clone()),
@@ -293,11 +288,11 @@ impl Reading {
 
     /// Looks which of these still exist.
     pub(super) async fn living(&self, workspace: WorkspaceId, held: &[Held]) -> Result<Living, Error> {
-        let mut exists = HashMap::new();
+        let mut living = HashMap::new();
         for one in held {
-            exists.insert(one.id, self.lives(workspace, one.id).await?);
+            living.insert(one.id, self.lives(workspace, one.id).await?);
         }
-        Ok(Living { exists, last_used: None })
+        Ok(Living(living))
     }
 
     /// Whether a permission exists.

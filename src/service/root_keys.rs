@@ -508,12 +508,14 @@ impl Ostiary {
                 earlier: deleted.clone(),
                 insistence,
             };
-            let done = self.delete_batch(&signed, plan, run).await?;
-            deleted.clone_from(&done.answer);
-            last = Some(done);
+            let changed = self.delete_batch(&signed, plan, run).await?;
+            deleted.clone_from(&changed.done.answer);
+            last = Some(changed);
         }
-        let mut done = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
-        if reach == Reach::Descendants && run == Run::Apply && own.is_none() {
+        let last = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
+        let Changed { mut done, repeated } = last;
+        // A repeat answers as the first call did and has no effect of its own.
+        if reach == Reach::Descendants && run == Run::Apply && own.is_none() && !repeated {
             done.answer.extend(self.delete_latecomers(caller, id, insistence).await?);
         }
         Ok(done)
@@ -536,7 +538,7 @@ impl Ostiary {
             if plan.batch.is_empty() {
                 return Ok(all);
             }
-            let deleted = self.delete_batch(&signed, plan, Run::Apply).await?.answer;
+            let deleted = self.delete_batch(&signed, plan, Run::Apply).await?.done.answer;
             if deleted.is_empty() {
                 return Ok(all);
             }
@@ -577,26 +579,19 @@ impl Ostiary {
     async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Changed<Vec<RootKeyId>>, Error> {
         let permit = caller.permit(Capability::DeleteRootKey)?;
         let retention = self.retention;
-        let changed = self
-            .change(permit, run, move |change| {
-                let Deletion { named, etag, batch, earlier, insistence } = &plan;
-                let mut doomed = Vec::new();
-                for id in batch {
-                    match find(change, Capability::DeleteRootKey, *id) {
-                        Ok(root_key) if Some(*id) == *named => {
-                            check_etag(root_key.etag, etag)?;
-                            doomed.push(root_key);
-                        }
-                        Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
-                        Ok(_) => {}
-                        // A descendant that somebody else has deleted meanwhile is what was asked for.
-                        Err(Halt::Refuse(Error::NotFound { .. })) if Some(*id) != *named => {}
-                        Err(other) => return Err(other),
+        self.change(permit, run, move |change| {
+            let Deletion { named, etag, batch, earlier, insistence } = &plan;
+            let mut doomed = Vec::new();
+            for id in batch {
+                match find(change, Capability::DeleteRootKey, *id) {
+                    Ok(root_key) if Some(*id) == *named => {
+                        check_etag(root_key.etag, etag)?;
+                        doomed.push(root_key);
                     }
                     Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
                     Ok(_) => {}
                     // A descendant that somebody else has deleted meanwhile is what was asked for.
-                    Err(Halt::Refuse(Error::NotFound { .. })) if id != named => {}
+                    Err(Halt::Refuse(Error::NotFound { .. })) if Some(*id) != *named => {}
                     Err(other) => return Err(other),
                 }
             }

@@ -94,8 +94,8 @@ async fn lists(rig: &Rig, model: &Model, caller: &Recognised, naive: &Caller) ->
     let keys = keys.map(|key| {
         let RootKey { id, name, grants, net, from, to, by, life, updated, version, .. } = key;
         let state = match () {
-            () if !key.enabled => "disabled",
             () if life.over(now) => "expired",
+            () if !key.enabled => "disabled",
             () if to.is_some() => "rotated out",
             () => "active",
         };
@@ -146,8 +146,8 @@ async fn lists(rig: &Rig, model: &Model, caller: &Recognised, naive: &Caller) ->
         };
         let state = match () {
             () if deleted.is_some() => "deleted",
-            () if !key.enabled => "disabled",
             () if key.life.over(now) => "expired",
+            () if !key.enabled => "disabled",
             () => "active",
         };
         let rest = (state, key.life.end, deleted, key.updated, format!("v{}", key.version));

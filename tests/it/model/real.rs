@@ -13,6 +13,7 @@ use ostiary::domain::query::Query;
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::{Expiry, Timestamp};
 use ostiary::domain::value::Metadata;
+use ostiary::domain::workspace::Quotas;
 use ostiary::error::Error;
 use ostiary::rpc::status::reason;
 use ostiary::service::apis::{ApiDraft, ApiPatch, CountedApi};
@@ -317,7 +318,7 @@ impl Rig {
             }
             Verb::CreateWorkspace { name } => {
                 let name = Name::new(name, ROOT_KEY_NAME).unwrap();
-                ostiary.create_workspace(caller, name, run).await?.with(|made| Made {
+                ostiary.create_workspace(caller, name, Quotas::default(), run).await?.with(|made| Made {
                     id: made.workspace.id.to_string(),
                     root_key: made.issued.root_key.id.to_string(),
                     secret: secret(made.issued.secret),
@@ -326,7 +327,7 @@ impl Rig {
             }
             Verb::UpdateWorkspace { id, name, enabled } => {
                 let name = name.as_ref().map(|name| Name::new(name, ROOT_KEY_NAME).unwrap());
-                let patch = WorkspacePatch { name, enabled: *enabled };
+                let patch = WorkspacePatch { name, enabled: *enabled, quotas: None };
                 ostiary.update_workspace(caller, workspace_id(id), patch, etag, run).await?.with(|_| Made::default())
             }
             Verb::DeleteWorkspace { id } => {
