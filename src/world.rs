@@ -22,7 +22,11 @@ const NAP: Duration = Duration::from_secs(30);
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// Where the time and the random bits come from.
-pub struct World(Source);
+pub struct World {
+    source: Source,
+    /// The last id drawn, so that the next one comes after it even within the same millisecond.
+    last: Mutex<u128>,
+}
 
 enum Source {
     Real(Mutex<Clock>),
@@ -33,18 +37,22 @@ impl World {
     /// The machine's own clock and randomness. The time shown never lies before `floor`, the highest
     /// instant that a former run stored.
     pub fn real(floor: Option<Timestamp>) -> Self {
-        Self(Source::Real(Mutex::new(Clock::start(Reading::take(), floor))))
+        Self::of(Source::Real(Mutex::new(Clock::start(Reading::take(), floor))))
     }
 
     /// A world in which time passes only through [`World::advance`] and draws depend on `seed` alone.
     pub fn made_up(start: Timestamp, seed: u64) -> Self {
         let (now, _) = watch::channel(start);
-        Self(Source::MadeUp { now, rng: Box::new(Mutex::new(StdRng::seed_from_u64(seed))) })
+        Self::of(Source::MadeUp { now, rng: Box::new(Mutex::new(StdRng::seed_from_u64(seed))) })
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, last: Mutex::new(0) }
     }
 
     /// Now.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        match &self.source {
             Source::Real(clock) => {
                 let mut clock = clock.lock();
                 let (now, step) = clock.show(Reading::take());
@@ -64,7 +72,7 @@ impl World {
     /// Fresh random bytes from the operating system, good enough for secrets.
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        match &self.0 {
+        match &self.source {
             Source::Real(_) => {
                 SysRng.try_fill_bytes(&mut bytes).expect("the operating system has random bytes once it has booted");
             }
@@ -73,17 +81,27 @@ impl World {
         bytes
     }
 
-    /// The bytes of a new id: 48 bits of time, 80 random ones.
+    /// The bytes of a new id: 48 bits of time, 80 random ones. It comes after all ids drawn before it: within a
+    /// millisecond they count on from its first.
     pub fn ulid(&self) -> [u8; 16] {
+        self.ulids(1)
+    }
+
+    /// The bytes of the first of so many new ids, each one more than the one before.
+    pub fn ulids(&self, number: u32) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&self.now().millis().to_be_bytes()[2..]);
         bytes[6..].copy_from_slice(&self.random::<10>());
-        bytes
+        let drawn = u128::from_be_bytes(bytes);
+        let mut last = self.last.lock();
+        let first = if drawn >> 80 > *last >> 80 { drawn } else { last.wrapping_add(1) };
+        *last = first.wrapping_add(u128::from(number.saturating_sub(1)));
+        first.to_be_bytes()
     }
 
     /// Returns once the moment has come.
     pub async fn wait_until(&self, moment: Timestamp) {
-        match &self.0 {
+        match &self.source {
             Source::Real(_) => loop {
                 let left = moment.since(self.now());
                 if left.is_zero() {
@@ -103,7 +121,7 @@ impl World {
     /// # Panics
     /// In the real one: time can't be made to pass there.
     pub fn advance(&self, span: Duration) {
-        match &self.0 {
+        match &self.source {
             Source::Real(_) => panic!("time passes by itself in the real world"),
             Source::MadeUp { now, .. } => now.send_modify(|now| *now = now.after(span)),
         }
@@ -250,6 +268,15 @@ mod tests {
             now = clock.show(Reading { wall: START + boot + SECOND / 10, boot }).0;
         }
         assert_eq!(now, millis(START + 200 * SECOND - 100_000 + SECOND / 10));
+    }
+
+    #[test]
+    fn ids_come_one_after_the_other_even_within_a_millisecond() {
+        let world = World::made_up(millis(START), 1);
+        let mut ids: Vec<_> = (0..1_000).map(|_| world.ulid()).collect();
+        world.advance(Duration::from_millis(1));
+        ids.push(world.ulid());
+        assert!(ids.is_sorted_by(|a, b| a < b));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An API key: the credential that developers hand to their customers, and what verifying one answers.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::api::Api;
 use super::etag::Etag;
@@ -182,6 +183,15 @@ impl Key {
             State::Disabled
         } else {
             State::Active
+        }
+    }
+
+    /// Whether nothing brings it back: deleted for good, or longer ago than a deleted key can be restored.
+    pub fn is_gone(&self, now: Timestamp, restorable: Duration) -> bool {
+        match self.presence {
+            Presence::Here => false,
+            Presence::Deleted(at) => Expiry::At(at.after(restorable)).has_passed(now),
+            Presence::Gone(_) => true,
         }
     }
 

@@ -191,11 +191,12 @@ impl RootKey {
         grace: Duration,
         now: Timestamp,
     ) -> Result<(Self, Self), RotationRefused> {
-        if self.expiry.has_passed(now) {
-            return Err(RotationRefused::Expired);
-        }
+        // Asked first: whoever lost a race against a rotation without grace needs the successor, not a new root key.
         if let Some(successor) = self.rotated_to {
             return Err(RotationRefused::AlreadyRotated(successor));
+        }
+        if self.expiry.has_passed(now) {
+            return Err(RotationRefused::Expired);
         }
         let Successor { id, digest, start, by } = successor;
         let previous = Self {

@@ -11,6 +11,7 @@ use crate::domain::Flaw;
 use crate::domain::api::{TTL_MAX, TTL_MIN};
 use crate::domain::capability::{GRANTS_MAX, Grant, Grants};
 use crate::domain::id::{PermissionId, Reference, RoleId};
+use crate::domain::key::ROLES_MAX;
 use crate::domain::name::{DESCRIPTION, Description, Name, ROLE_NAME};
 use crate::domain::network::AllowList;
 use crate::domain::permission::Slug;
@@ -66,6 +67,15 @@ impl Fields {
         self.name(field, text, ROLE_NAME)
     }
 
+    /// A slug of a permission to be made, which must not look like an id of its kind.
+    pub fn new_slug(&mut self, field: &str, text: &str) -> Option<Slug> {
+        if PermissionId::is_shape_of(text) {
+            self.refuse(field, Flaw::new("must not have the form of a permission's id"));
+            return None;
+        }
+        self.take(field, Slug::new(text))
+    }
+
     /// A description.
     pub fn description(&mut self, field: &str, text: &str) -> Option<Description> {
         self.take(field, Description::new(text, DESCRIPTION))
@@ -101,6 +111,7 @@ impl Fields {
     /// Networks.
     pub fn networks(&mut self, field: &str, texts: &[String]) -> Option<AllowList> {
         self.short_enough(field, texts.len(), ENTRIES_MAX)?;
+        self.each(field, texts, |text| AllowList::parse([text.as_str()]).map_err(|(_, flaw)| flaw))?;
         match AllowList::parse(texts.iter().map(String::as_str)) {
             Ok(allowed) => Some(allowed),
             Err((index, flaw)) => {
@@ -136,9 +147,13 @@ impl Fields {
         self.take(field, role(text))
     }
 
-    /// Roles by id or name.
+    /// Roles by id or name: no more different ones than a key can hold, so that looking them up is bounded too.
     pub fn roles(&mut self, field: &str, texts: &[String]) -> Option<Vec<Reference<RoleId>>> {
         self.short_enough(field, texts.len(), ENTRIES_MAX)?;
+        if texts.iter().collect::<HashSet<_>>().len() > ROLES_MAX {
+            self.refuse(field, Flaw::new(format!("must name at most {ROLES_MAX}")));
+            return None;
+        }
         self.each(field, texts, |text| role(text))
     }
 

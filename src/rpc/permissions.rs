@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use crate::domain::name::{Description, Name, PERMISSION_NAME};
-use crate::domain::permission::{Permission, Slug};
+use crate::domain::permission::Permission;
 use crate::pb::v1 as pb;
 use crate::service::listing::Page;
 use crate::service::permissions::{PermissionDraft, PermissionHolders, PermissionPatch};
@@ -23,7 +23,7 @@ impl pb::permission_service_server::PermissionService for Desk {
         let (caller, request) = admitted(request)?;
         let pb::CreatePermissionRequest { slug, name, description, validate_only } = request;
         let mut fields = Fields::default();
-        let slug = fields.take("slug", Slug::new(&slug));
+        let slug = fields.new_slug("slug", &slug);
         let name = fields.name("name", &name, PERMISSION_NAME);
         let description = fields.description("description", &description);
         let (slug, name, description) = fields.finish(slug.zip(name).zip(description).map(flat))?;

@@ -189,7 +189,10 @@ pub(super) fn plaintext(secret: Option<Secret>) -> String {
     secret.map(|secret| secret.expose().to_owned()).unwrap_or_default()
 }
 
+/// As lists go: in ascending order.
 fn texts(ids: &[RootKeyId]) -> Vec<String> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
     ids.iter().map(ToString::to_string).collect()
 }
 

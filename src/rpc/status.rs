@@ -14,6 +14,8 @@ use crate::error::{Error, Obstacle, Unrecognised};
 
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "ostiary";
+/// The messages that free-form data is made of.
+const FREE_FORM: [&str; 3] = ["Struct", "Value", "ListValue"];
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -239,14 +241,26 @@ pub fn of_foreign(status: &Status) -> Error {
     }
 }
 
-/// What the decoder could not make sense of, by the field that it names.
+/// What the decoder could not make sense of, by the path that it names.
 fn undecodable(message: &str) -> Error {
     let words = ["failed to decode Protobuf message", "Missing request message", "protocol error", "Unexpected EOF"];
     if !words.iter().any(|words| message.contains(words)) {
         return Error::Internal(message.to_owned());
     }
     let text = message.strip_prefix("failed to decode Protobuf message: ").unwrap_or(message);
-    let (path, flaw) = text.split_once(": ").unwrap_or(("", text));
-    let field = path.split_once('.').map_or("message", |(_, field)| field);
-    Error::field(field.to_owned(), format!("can't be decoded: {flaw}"))
+    // `Inner.field: Outer.field: why`, the innermost first.
+    let mut path = Vec::new();
+    let mut flaw = text;
+    while let Some((place, rest)) = flaw.split_once(": ")
+        && let Some((of, field)) = place.split_once('.')
+        && of.bytes().chain(field.bytes()).all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        // Within free-form data it is the field that holds it.
+        if !FREE_FORM.contains(&of) {
+            path.insert(0, field);
+        }
+        flaw = rest;
+    }
+    let field = if path.is_empty() { "message".to_owned() } else { path.join(".") };
+    Error::field(field, format!("can't be decoded: {flaw}"))
 }

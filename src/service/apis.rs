@@ -145,6 +145,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadApi, found.iter().map(|found| found.api.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 

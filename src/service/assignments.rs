@@ -168,7 +168,8 @@ impl Ostiary {
                 };
                 check_numbers(roles.len(), 0)?;
                 let after = Key { roles, ..before.clone() };
-                rewrite(change, &before, after, &living, retention)
+                // The answer tells nothing of its use.
+                rewrite(change, &before, after, (&living, None), retention)
             })
             .await
         })
@@ -208,8 +209,7 @@ impl Ostiary {
                         normalised([had.clone(), added].concat())
                     }
                     Assignment::Remove => {
-                        let doomed = wanted.existing()?;
-                        insist_on_removals(change, Capability::RemovePermissionFromKey, &doomed, &[])?;
+                        let doomed = wanted.removable(change, Capability::RemovePermissionFromKey)?;
                         had.iter().filter(|held| !doomed.iter().any(|doomed| doomed.id == held.id)).cloned().collect()
                     }
                     Assignment::Set => {
@@ -221,7 +221,8 @@ impl Ostiary {
                 check_numbers(0, has.len())?;
                 let permissions = if has == had { before.permissions.clone() } else { has };
                 let after = Key { permissions, ..before.clone() };
-                rewrite(change, &before, after, &living, retention)
+                // The answer tells nothing of its use.
+                rewrite(change, &before, after, (&living, None), retention)
             })
             .await
         })

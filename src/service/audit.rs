@@ -14,6 +14,9 @@ use super::housekeeping::Drawn;
 use super::listing::{Page, PageRequest};
 use super::{Done, Ostiary, Revision};
 
+/// Events that one transaction can leave: as many ids are drawn before it.
+pub const EVENTS_MAX: u32 = 1 << 16;
+
 /// Who and where from, as every event of one change says it.
 #[derive(Debug, Clone)]
 pub struct Signature {

@@ -2,6 +2,7 @@
 //!
 //! A [`Caller`] comes only from [`Ostiary::authenticate`], a [`Permit`] only from a caller.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -196,6 +197,21 @@ impl Ostiary {
     /// Counts that this permission of the caller's is what allowed a call.
     pub(super) fn allowed_by(&self, caller: (WorkspaceId, RootKeyId), grant: &Grant, now: Timestamp) {
         self.usage.grant_used(caller, grant, now);
+    }
+
+    /// Counts what let the caller see a list with these objects on it.
+    pub(super) fn shown(
+        &self,
+        caller: &Caller,
+        capability: Capability,
+        ids: impl Iterator<Item = impl std::fmt::Display>,
+        now: Timestamp,
+    ) {
+        let each = ids.filter_map(|id| caller.allowing(capability, &id.to_string()));
+        let grants: BTreeSet<&Grant> = caller.allowing_whole(capability).into_iter().chain(each).collect();
+        for grant in grants {
+            self.allowed_by((caller.workspace_id(), caller.root_key.id), grant, now);
+        }
     }
 
     /// Whether the caller may do this to the object; if not, the answer is that of an object that isn't there.

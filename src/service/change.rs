@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::pb::storage;
 use crate::store::{Body, Decision, Priority, Revision, Stop, Txn, tables};
 
-use super::audit::{Log, Signature};
+use super::audit::{EVENTS_MAX, Log, Signature};
 use super::caller::{Call, Idempotency, Permit, allowing, holds_any, recognise};
 use super::outcome::Outcome;
 use super::{Done, Ostiary, Run};
@@ -165,7 +165,7 @@ struct Settled<T> {
     /// Present where the call had been made before: the revision of the first answer.
     first: Option<Revision>,
     /// The permissions that allowed it.
-    grants: Vec<Grant>,
+    grants: BTreeSet<Grant>,
 }
 
 /// An answer, and whether it is that of an earlier call under the same idempotency key.
@@ -206,7 +206,7 @@ impl Ostiary {
             need,
             run,
             now,
-            first_event: EventId::from_bytes(self.world.ulid()),
+            first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)),
         };
         let slot = Arc::new(Mutex::new(None));
         let body: Body = {
@@ -241,7 +241,10 @@ fn decided<T: Outcome>(
     let Attempt { workspace, root_key, ref call, need, run, now, first_event } = *attempt;
     let caller = tables::ROOT_KEYS.get(tx, &(workspace, root_key))?;
     let home = tables::WORKSPACES.get(tx, &(workspace,))?;
-    recognise(caller.as_ref(), home.as_ref(), call.remote, now).map_err(Error::Unauthenticated)?;
+    // The call may have been drawn before a change of its root key that was committed before it: a life that was ended
+    // at that moment has ended for the call too.
+    let now_at_least = caller.as_ref().map_or(now, |caller| now.max(caller.updated));
+    recognise(caller.as_ref(), home.as_ref(), call.remote, now_at_least).map_err(Error::Unauthenticated)?;
     let (Some(caller), Some(home)) = (caller, home) else {
         return Err(Error::Internal("a caller was recognised that isn't there".to_owned()).into());
     };
@@ -297,13 +300,13 @@ fn repeated<T: Outcome>(
     if method != idempotency.method || request != idempotency.request {
         return Err(Error::IdempotencyKeyReused.into());
     }
-    let mut grants = Vec::new();
+    let mut grants = BTreeSet::new();
     for text in needed {
         // Written by `remember`: a capability's own grant, with the object's id in the middle.
         let (capability, id) =
             parse_need(&text).ok_or_else(|| Error::Internal(format!("a remembered need: {text}")))?;
         let grant = allowing(caller, home, capability, id).ok_or(Error::PermissionMissing(capability))?;
-        grants.push(grant.clone());
+        grants.insert(grant.clone());
     }
     let answer = outcome
         .and_then(|outcome| T::from_outcome(outcome))

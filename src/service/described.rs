@@ -3,6 +3,7 @@
 use crate::domain::id::{RoleId, WorkspaceId};
 use crate::domain::key::{DescribedKey, Key, RoleRef};
 use crate::domain::role::{Held, Role};
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::tables;
 
@@ -26,16 +27,16 @@ pub(super) fn references(roles: &[Role]) -> Vec<RoleRef> {
     roles.iter().map(|role| RoleRef { id: role.id, name: role.name.clone() }).collect()
 }
 
-/// A key as a change leaves it.
+/// A key as a change leaves it, with what was looked up before.
 pub(super) fn described(
     change: &mut Change<'_, '_>,
     key: Key,
-    living: &Living,
+    (living, last_used): (&Living, Option<Timestamp>),
     just_added: &[Held],
 ) -> Result<DescribedKey, Halt> {
     let roles = references(&living_roles(change, &key.roles)?);
     let permissions = living.among(&key.permissions, just_added)?.into_iter().map(|held| held.slug).collect();
-    Ok(DescribedKey { key, roles, permissions, last_used: None })
+    Ok(DescribedKey { key, roles, permissions, last_used })
 }
 
 impl Reading {

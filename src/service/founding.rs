@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
 use crate::world::World;
 
-use super::audit::{Log, Signature};
+use super::audit::{EVENTS_MAX, Log, Signature};
 use super::{Ostiary, Purging, Retention, root_keys, workspaces};
 
 /// What the first root key of all may do: administer its own workspace, and manage all workspaces.
@@ -51,7 +51,7 @@ pub async fn found(engine: &dyn Engine, world: &World, secret: Secret) -> Result
         secret,
         page_key: world.random(),
         now: world.now(),
-        first_event: EventId::from_bytes(world.ulid()),
+        first_event: EventId::from_bytes(world.ulids(EVENTS_MAX)),
     };
     let body: Body = Box::new(move |tx| founded(tx, &founding));
     engine.transact(Priority::Interactive, body).await?;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::store::{Body, Decision, Priority, Stop, Txn};
 
 use super::Ostiary;
+use super::audit::EVENTS_MAX;
 
 /// What a transaction of the house was drawn with.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,7 @@ impl Ostiary {
         T: Send + 'static,
         F: FnMut(&mut Txn<'_>, Drawn) -> Result<T, Stop> + Send + 'static,
     {
-        let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulid()) };
+        let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)) };
         let slot = Arc::new(Mutex::new(None));
         let body: Body = {
             let slot = Arc::clone(&slot);

@@ -125,11 +125,8 @@ impl KeyFilter {
             last_used_before: _, // known only once the usage has been read
             deleted,
         } = self;
-        let present = match key.presence {
-            Presence::Here => true,
-            Presence::Deleted(_) => *deleted == Shown::Yes,
-            Presence::Gone(_) => false,
-        };
+        // The caller has left out what is gone.
+        let present = key.presence == Presence::Here || *deleted == Shown::Yes;
         present
             && api.is_none_or(|api| key.api == api)
             && role.is_none_or(|role| key.roles.contains(&role))
@@ -192,23 +189,34 @@ fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), St
     Ok(())
 }
 
-/// The key of that id with its API, deleted or not, if the caller may do this to it and its API is still there.
-pub(super) fn find_any(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<(Key, Api), Halt> {
+/// The key of that id with its API, in whatever state, if the caller may do this to it and its API is still there.
+fn locate(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<(Key, Api), Halt> {
     let name = id.to_string();
     let not_found = || Error::not_found(Kind::Key, &name);
     let workspace = change.workspace();
     let key = tables::KEYS.get(change.tx, &(workspace, id))?.ok_or_else(not_found)?;
     change.insist(capability, key.api, (Kind::Key, &name))?;
     let api = tables::APIS.get(change.tx, &(workspace, key.api))?.filter(|api| api.deleted.is_none());
-    match key.presence {
-        Presence::Gone(_) => Err(not_found().into()),
-        Presence::Here | Presence::Deleted(_) => Ok((key, api.ok_or_else(not_found)?)),
+    Ok((key, api.ok_or_else(not_found)?))
+}
+
+/// The same, if it is there or can still be restored, whether or not the sweep has removed it.
+fn find_any(
+    change: &mut Change<'_, '_>,
+    capability: Capability,
+    id: KeyId,
+    retention: Retention,
+) -> Result<(Key, Api), Halt> {
+    let (key, api) = locate(change, capability, id)?;
+    if key.is_gone(change.now, retention.deleted_keys) {
+        return Err(Error::not_found(Kind::Key, id).into());
     }
+    Ok((key, api))
 }
 
 /// The key of that id, if the caller may do this to it and it is not deleted.
 pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
-    let (key, _) = find_any(change, capability, id)?;
+    let (key, _) = locate(change, capability, id)?;
     if key.presence == Presence::Here { Ok(key) } else { Err(Error::not_found(Kind::Key, id).into()) }
 }
 
@@ -228,10 +236,10 @@ impl Reading {
         }
     }
 
-    /// A key that has not been deleted for good, in an API that is there.
-    async fn key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Option<Key>, Error> {
+    /// A key that is there or can still be restored, in an API that is there.
+    async fn key(&self, workspace: WorkspaceId, id: KeyId, retention: Retention) -> Result<Option<Key>, Error> {
         let key = tables::KEYS.read(self.view(), &(workspace, id)).await?;
-        let Some(key) = key.filter(|key| !matches!(key.presence, Presence::Gone(_))) else { return Ok(None) };
+        let Some(key) = key.filter(|key| !key.is_gone(self.now, retention.deleted_keys)) else { return Ok(None) };
         let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
         Ok(api.filter(|api| api.deleted.is_none()).map(|_| key))
     }
@@ -317,7 +325,7 @@ impl Ostiary {
         caller.permit(Capability::ReadKey)?;
         let reading = self.read(min_revision).await?;
         let name = id.to_string();
-        let key = reading.key(caller.workspace_id(), id).await?;
+        let key = reading.key(caller.workspace_id(), id, self.retention).await?;
         let key = key.ok_or_else(|| Error::not_found(Kind::Key, &name))?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, &name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
@@ -341,7 +349,7 @@ impl Ostiary {
         } else {
             None
         };
-        let key = reading.key(workspace, id.ok_or_else(not_found)?).await?;
+        let key = reading.key(workspace, id.ok_or_else(not_found)?, self.retention).await?;
         let key = key.filter(|key| key.presence == Presence::Here).ok_or_else(not_found)?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
@@ -361,20 +369,28 @@ impl Ostiary {
         let reading = self.read(min_revision).await?;
         let mut listing =
             KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
-        let nothing = Page { items: Vec::new(), next: String::new() };
+        let nothing = || {
+            // Said alike of what doesn't exist and of what does: a token that was not given out for it is refused.
+            if page.token.is_empty() {
+                Ok(Page { items: Vec::new(), next: String::new() })
+            } else {
+                Err(Error::PageToken)
+            }
+        };
         if let Some(role) = &filter.role {
             match reading.find_role(workspace, role).await? {
                 Some(role) => listing.role = Some(role.id),
-                None => return Ok(reading.done(nothing)),
+                None => return Ok(reading.done(nothing()?)),
             }
         }
         if let Some(permission) = &filter.permission {
             match reading.find_permission(workspace, permission).await? {
                 Some(permission) => listing.permission = Some(permission.id),
-                None => return Ok(reading.done(nothing)),
+                None => return Ok(reading.done(nothing()?)),
             }
         }
         let page = listing.page(&page).await?;
+        self.shown(caller, Capability::ReadKey, page.items.iter().map(|found| found.key.api), reading.now);
         Ok(reading.done(page))
     }
 
@@ -394,6 +410,7 @@ impl Ostiary {
             let (patch, etag) = (patch.clone(), etag.clone());
             let reading = self.read(None).await?;
             let living = reading.living_of_key(workspace, id).await?;
+            let last_used = self.last_use_of(&reading, (workspace, id)).await?;
             let references = patch.permissions.as_deref().unwrap_or_default();
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
@@ -423,7 +440,7 @@ impl Ostiary {
                     }
                 }
                 check_numbers(after.roles.len(), after.permissions.len())?;
-                rewrite(change, &before, after, &living, retention)
+                rewrite(change, &before, after, (&living, last_used), retention)
             })
             .await
         })
@@ -442,7 +459,7 @@ impl Ostiary {
         let retention = self.retention;
         let changed = self
             .change(permit, run, move |change| {
-                let (before, _) = find_any(change, Capability::DeleteKey, id)?;
+                let (before, _) = find_any(change, Capability::DeleteKey, id, retention)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
@@ -476,12 +493,14 @@ impl Ostiary {
         let retention = self.retention;
         trying!(async {
             let etag = etag.clone();
-            let living = self.read(None).await?.living_of_key(caller.workspace_id(), id).await?;
+            let reading = self.read(None).await?;
+            let living = reading.living_of_key(caller.workspace_id(), id).await?;
+            let last_used = self.last_use_of(&reading, (caller.workspace_id(), id)).await?;
             self.change(permit, run, move |change| {
                 change.insist_any(Capability::CreateKey)?;
                 change.insist_any(Capability::UpdateKey)?;
                 let name = id.to_string();
-                let (before, api) = find_any(change, Capability::DeleteKey, id)?;
+                let (before, api) = find_any(change, Capability::DeleteKey, id, retention)?;
                 change.insist(Capability::CreateKey, api.id, (Kind::Key, &name))?;
                 change.insist(Capability::UpdateKey, api.id, (Kind::Key, &name))?;
                 if !before.etag.matches(&etag) {
@@ -512,7 +531,7 @@ impl Ostiary {
                 put(change.tx, Some(&before), &after, retention, change.now)?;
                 change.insist_on_quota_of_keys()?;
                 let happening = Happening::made(EventName::KEY_UNDELETE, target(&after), after.facts());
-                Ok(Effect::Changed(described(change, after, &living, &[])?, happening))
+                Ok(Effect::Changed(described(change, after, (&living, last_used), &[])?, happening))
             })
             .await
         })
@@ -524,12 +543,12 @@ pub(super) fn rewrite(
     change: &mut Change<'_, '_>,
     before: &Key,
     mut after: Key,
-    living: &Living,
+    (living, last_used): (&Living, Option<Timestamp>),
     retention: Retention,
 ) -> Result<Effect<DescribedKey>, Halt> {
     let added = after.permissions.clone();
     if after == *before {
-        return Ok(Effect::Unchanged(described(change, after, living, &[])?));
+        return Ok(Effect::Unchanged(described(change, after, (living, last_used), &[])?));
     }
     after.updated = change.now;
     after.etag = before.etag.next();
@@ -537,7 +556,7 @@ pub(super) fn rewrite(
     let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), after.facts());
     // What has just been obtained exists; what it held before has been looked at.
     let just_added = if after.permissions == before.permissions { &[][..] } else { &added };
-    Ok(Effect::Changed(described(change, after, living, just_added)?, happening))
+    Ok(Effect::Changed(described(change, after, (living, last_used), just_added)?, happening))
 }
 
 /// A list of keys under way.
@@ -593,7 +612,8 @@ impl KeyListing<'_> {
     /// Puts the key on the page if it belongs there; whether it did.
     async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
         let Self { ostiary, caller, reading, filter, role, permission } = *self;
-        if !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
+        let gone = key.is_gone(reading.now, ostiary.retention.deleted_keys);
+        if gone || !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
             return Ok(false);
         }
         let api = tables::APIS.read(reading.view(), &(key.workspace, key.api)).await?;

@@ -217,20 +217,19 @@ impl Outcome for IssuedKey {
 
 impl Outcome for CountedRole {
     fn to_outcome(&self) -> storage::Outcome {
-        let Self { role, permissions: _, key_count } = self;
+        let Self { role, permissions, key_count } = self;
         wrap(Message::Role(storage::RoleOutcome {
             workspace: role.workspace.bytes().to_vec(),
             id: role.id.bytes().to_vec(),
             role: Some(role.to_message()),
             key_count: *key_count,
+            permissions: Some(slugs_message(permissions)),
         }))
     }
     fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
-        let storage::RoleOutcome { workspace, id, role, key_count } = expect!(outcome, Role);
+        let storage::RoleOutcome { workspace, id, role, key_count, permissions } = expect!(outcome, Role);
         let row = (workspace_id(&workspace)?, RoleId::from_bytes(bytes16(&id)?));
-        let role = Role::from_message(&row, role?)?;
-        let permissions = role.permissions.iter().map(|held| held.slug.clone()).collect();
-        Some(Self { role, permissions, key_count })
+        Some(Self { role: Role::from_message(&row, role?)?, permissions: to_slugs(&permissions?)?, key_count })
     }
 }
 

@@ -130,14 +130,7 @@ impl Wanted {
         capability: Capability,
         already: &[Held],
     ) -> Result<Vec<Held>, Halt> {
-        let missing = self.0.iter().filter(|(_, found)| matches!(found, Found::Missing(_))).count();
-        if missing > NEW_PERMISSIONS_MAX {
-            return Err(Error::field(
-                "permissions",
-                format!("must name at most {NEW_PERMISSIONS_MAX} permissions that don't exist yet"),
-            )
-            .into());
-        }
+        let mut made = 0;
         let held_already: HashSet<PermissionId> = already.iter().map(|held| held.id).collect();
         let mut all = Vec::new();
         for (reference, found) in &self.0 {
@@ -153,18 +146,29 @@ impl Wanted {
             if !had && !held_already.contains(&held.id) {
                 change.insist(capability, held.id, (Kind::Permission, &reference.to_string()))?;
             }
+            // Counted only once the caller is known to see every permission, so that the number tells nobody else
+            // which of them exist.
+            made += usize::from(matches!(found, Found::Missing(_)));
+            if made > NEW_PERMISSIONS_MAX {
+                let flaw = format!("must name at most {NEW_PERMISSIONS_MAX} permissions that don't exist yet");
+                return Err(Error::field("permissions", flaw).into());
+            }
             all.push(held);
         }
         Ok(normalised(all))
     }
 
-    /// All of them as held. One that isn't there is an error.
-    pub fn existing(&self) -> Result<Vec<Held>, Error> {
-        let all = self.0.iter().map(|(reference, found)| match found {
-            Found::There(held) => Ok(held.clone()),
-            Found::Missing(_) => Err(Error::not_found(Kind::Permission, reference)),
-        });
-        all.collect::<Result<_, _>>().map(normalised)
+    /// The permissions, each of which must exist and the caller must be allowed to take away. One that isn't there and
+    /// one that the caller may not touch are told alike, in the caller's own words.
+    pub fn removable(&self, change: &mut Change<'_, '_>, capability: Capability) -> Result<Vec<Held>, Halt> {
+        let mut all = Vec::new();
+        for (reference, found) in &self.0 {
+            let name = reference.to_string();
+            let Found::There(held) = found else { return Err(Error::not_found(Kind::Permission, name).into()) };
+            change.insist(capability, held.id, (Kind::Permission, &name))?;
+            all.push(held.clone());
+        }
+        Ok(normalised(all))
     }
 }
 
@@ -213,6 +217,7 @@ pub(super) fn insist_on_removals(
 ) -> Result<(), Halt> {
     let kept: HashSet<PermissionId> = after.iter().map(|held| held.id).collect();
     for held in before.iter().filter(|held| !kept.contains(&held.id)) {
+        change.insist_any(capability)?;
         change.insist(capability, held.id, (Kind::Permission, held.slug.as_str()))?;
     }
     Ok(())
@@ -364,6 +369,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadPermission, found.iter().map(|found| found.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 

@@ -229,6 +229,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadRole, found.iter().map(|found| found.role.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 

@@ -16,7 +16,7 @@ use crate::domain::network::AllowList;
 use crate::domain::root_key::{IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
-use crate::error::{Error, Obstacle};
+use crate::error::{Error, Obstacle, Unrecognised};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
@@ -177,16 +177,19 @@ fn keep_an_administrator(change: &mut Change<'_, '_>, before: &RootKey, insisten
         && before.is_administrator()
         && counts::administrators_now(change.tx, workspace)? == 0
     {
-        return Err(Error::Precondition {
-            obstacle: Obstacle::LastAdministrator,
-            subject: before.id.to_string(),
-            description: "the workspace would be left without an enabled, never-expiring root key that can create \
-                          root keys; make another one first, or set force"
-                .to_owned(),
-        }
-        .into());
+        return Err(last_administrator(before.id).into());
     }
     Ok(())
+}
+
+fn last_administrator(root_key: RootKeyId) -> Error {
+    Error::Precondition {
+        obstacle: Obstacle::LastAdministrator,
+        subject: root_key.to_string(),
+        description: "the workspace would be left without an enabled, never-expiring root key that can create root \
+                      keys; make another one first, or set force"
+            .to_owned(),
+    }
 }
 
 /// The root key of that id, if the caller may do this to it and it is still there.
@@ -321,6 +324,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadRootKey, found.iter().map(|found| found.root_key.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 
@@ -331,7 +335,12 @@ impl Ostiary {
         min_revision: Option<Revision>,
     ) -> Result<Done<DescribedRootKey>, Error> {
         let reading = self.read(min_revision).await?;
-        let described = self.described_root_key(&reading, caller.root_key().clone()).await?;
+        // Read anew, so that it is as new as the revision that is told with it.
+        let row = (caller.workspace_id(), caller.root_key().id);
+        let root_key = tables::ROOT_KEYS.read(reading.view(), &row).await?;
+        let root_key = root_key.filter(|root_key| root_key.deleted.is_none());
+        let root_key = root_key.ok_or(Error::Unauthenticated(Unrecognised::Invalid))?;
+        let described = self.described_root_key(&reading, root_key).await?;
         Ok(reading.done(described))
     }
 
@@ -457,17 +466,33 @@ impl Ostiary {
         run: Run,
     ) -> Result<Done<Vec<RootKeyId>>, Error> {
         caller.permit(Capability::DeleteRootKey)?;
-        let descendants = match reach {
-            Reach::Alone => Vec::new(),
-            Reach::Descendants => self.descendants(caller, id).await?,
+        let Line { descendants, holds_every_administrator } = match reach {
+            Reach::Alone => Line { descendants: Vec::new(), holds_every_administrator: false },
+            Reach::Descendants => self.line(caller, id).await?,
         };
         // The root key itself goes first, so that nothing more comes from it; only a caller that deletes itself goes
         // last, because it is nobody afterwards.
-        let itself = id == caller.root_key().id;
         let mut order: Vec<RootKeyId> = std::iter::once(id).chain(descendants).collect();
-        if let Some(own) = order.iter().position(|key| *key == caller.root_key().id) {
+        let own = order.iter().position(|key| *key == caller.root_key().id);
+        if let Some(own) = own {
             let own = order.remove(own);
             order.push(own);
+        }
+        if own.is_some() && order.len() > CASCADE_AT_ONCE {
+            // What would stop the last transaction, the one with the caller in it, must stop the first.
+            let mut signed = caller.clone();
+            signed.call.idempotency = None;
+            let plan = Deletion {
+                named: Some(id),
+                etag: etag.clone(),
+                batch: vec![id],
+                earlier: Vec::new(),
+                insistence: Insistence::Forced,
+            };
+            self.delete_batch(&signed, plan, Run::Rehearse).await?;
+            if holds_every_administrator && insistence == Insistence::No {
+                return Err(last_administrator(id));
+            }
         }
         let mut deleted = Vec::new();
         let mut batches = order.chunks(CASCADE_AT_ONCE).peekable();
@@ -476,14 +501,19 @@ impl Ostiary {
             // Only the last transaction remembers the call: it is the one after which there is nothing left to repeat.
             let mut signed = caller.clone();
             signed.call.idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
-            let plan =
-                Deletion { named: id, etag: etag.clone(), batch: batch.to_vec(), earlier: deleted.clone(), insistence };
+            let plan = Deletion {
+                named: Some(id),
+                etag: etag.clone(),
+                batch: batch.to_vec(),
+                earlier: deleted.clone(),
+                insistence,
+            };
             let done = self.delete_batch(&signed, plan, run).await?;
             deleted.clone_from(&done.answer);
             last = Some(done);
         }
         let mut done = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
-        if reach == Reach::Descendants && run == Run::Apply && !itself {
+        if reach == Reach::Descendants && run == Run::Apply && own.is_none() {
             done.answer.extend(self.delete_latecomers(caller, id, insistence).await?);
         }
         Ok(done)
@@ -500,12 +530,17 @@ impl Ostiary {
         signed.call.idempotency = None;
         let mut all = Vec::new();
         loop {
-            let mut late = self.descendants(caller, id).await?;
-            late.retain(|late| *late != caller.root_key().id);
+            let mut late = self.line(caller, id).await?.descendants;
             late.truncate(CASCADE_AT_ONCE);
-            let Some(first) = late.first().copied() else { return Ok(all) };
-            let plan = Deletion { named: first, etag: String::new(), batch: late, earlier: Vec::new(), insistence };
-            all.extend(self.delete_batch(&signed, plan, Run::Apply).await?.answer);
+            let plan = Deletion { named: None, etag: String::new(), batch: late, earlier: Vec::new(), insistence };
+            if plan.batch.is_empty() {
+                return Ok(all);
+            }
+            let deleted = self.delete_batch(&signed, plan, Run::Apply).await?.answer;
+            if deleted.is_empty() {
+                return Ok(all);
+            }
+            all.extend(deleted);
         }
     }
 
@@ -548,14 +583,14 @@ impl Ostiary {
                 let mut doomed = Vec::new();
                 for id in batch {
                     match find(change, Capability::DeleteRootKey, *id) {
-                        Ok(root_key) if id == named => {
+                        Ok(root_key) if Some(*id) == *named => {
                             check_etag(root_key.etag, etag)?;
                             doomed.push(root_key);
                         }
                         Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
                         Ok(_) => {}
                         // A descendant that somebody else has deleted meanwhile is what was asked for.
-                        Err(Halt::Refuse(Error::NotFound { .. })) if id != named => {}
+                        Err(Halt::Refuse(Error::NotFound { .. })) if Some(*id) != *named => {}
                         Err(other) => return Err(other),
                     }
                 }
@@ -569,9 +604,8 @@ impl Ostiary {
         Ok(changed.done)
     }
 
-    /// The root keys that came from this one, by creation or rotation, over any number of steps, and that the caller
-    /// covers.
-    async fn descendants(&self, caller: &Caller, ancestor: RootKeyId) -> Result<Vec<RootKeyId>, Error> {
+    /// What came from this root key, by creation or rotation, over any number of steps.
+    async fn line(&self, caller: &Caller, ancestor: RootKeyId) -> Result<Line, Error> {
         let reading = self.read(None).await?;
         let family = family(&reading, caller.workspace_id()).await?;
         let mut line = HashSet::from([ancestor]);
@@ -595,16 +629,28 @@ impl Ostiary {
                 && caller.may(Capability::DeleteRootKey, root_key.id)
                 && caller.root_key().covers(root_key).is_ok()
         };
-        let found = family.iter().filter(doomed).map(|root_key| root_key.id).collect();
-        Ok(found)
+        let descendants: Vec<RootKeyId> = family.iter().filter(doomed).map(|root_key| root_key.id).collect();
+        let mut administrators = family.iter().filter(|root_key| root_key.is_administrator()).peekable();
+        let holds_every_administrator = administrators.peek().is_some()
+            && administrators.all(|root_key| root_key.id == ancestor || descendants.contains(&root_key.id));
+        Ok(Line { descendants, holds_every_administrator })
     }
+}
+
+/// What came from a root key.
+#[derive(Debug)]
+struct Line {
+    /// All of it that is there, that the caller may delete and that it covers.
+    descendants: Vec<RootKeyId>,
+    /// Whether nobody but these and the root key itself is an administrator.
+    holds_every_administrator: bool,
 }
 
 /// One transaction of a deletion.
 #[derive(Debug, Clone)]
 struct Deletion {
-    /// The root key that was named, whose absence is an error.
-    named: RootKeyId,
+    /// The root key that was named, if it is still to be deleted; its absence is an error.
+    named: Option<RootKeyId>,
     etag: String,
     batch: Vec<RootKeyId>,
     /// What transactions before it have deleted.

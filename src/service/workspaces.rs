@@ -194,6 +194,7 @@ impl Ostiary {
                 }
             }
         }
+        self.shown(caller, Capability::ReadWorkspace, found.iter().map(|found| found.id), reading.now);
         Ok(reading.done(walk.page(&reading, found).await?))
     }
 

@@ -346,3 +346,71 @@ impl tonic::codec::Decoder for Bytes {
         Ok(Some(bytes::Buf::copy_to_bytes(buffer, length).to_vec()))
     }
 }
+
+impl House {
+    /// In memory, where every decision is made twice, swept only by [`House::sweep`].
+    pub async fn in_memory() -> Self {
+        Self::build(Kept::InMemory, Sweeping::ByHand, 1).await
+    }
+}
+
+impl Client {
+    /// Somebody with a root key that may do this and nothing else.
+    pub async fn limited(&self, permissions: &[&str]) -> Self {
+        let (_, secret) = self.root_key("limited", permissions).await;
+        self.with(&secret)
+    }
+
+    /// The administrator of another workspace, made for it.
+    pub async fn neighbour(&self, name: &str) -> Self {
+        let request = pb::CreateWorkspaceRequest { name: name.into(), ..Default::default() };
+        let secret = self.workspaces().create_workspace(request).await.unwrap().into_inner().secret;
+        self.with(&secret)
+    }
+
+    /// The same, whose calls all have this id.
+    pub fn named(&self, request_id: &str) -> Self {
+        let headers = Headers { request_id: Some(request_id.to_owned()), ..self.headers.clone() };
+        Self { headers, ..self.clone() }
+    }
+
+    /// A key of the API with this name and all else as it comes.
+    pub async fn plain_key(&self, api: &pb::Api, name: &str) -> (pb::Key, String) {
+        let request = pb::CreateKeyRequest { api_id: api.api_id.clone(), name: name.into(), ..Default::default() };
+        self.key(request).await
+    }
+
+    /// The key as it is.
+    pub async fn get_key(&self, key_id: &str) -> Result<pb::Key, Status> {
+        let request = pb::GetKeyRequest { key_id: key_id.into(), ..Default::default() };
+        self.keys().get_key(request).await.map(|response| response.into_inner().key.unwrap())
+    }
+
+    /// What a verification comes to.
+    pub async fn verify(&self, request: pb::VerifyKeyRequest) -> pb::Verdict {
+        self.keys().verify_key(request).await.unwrap().into_inner().verdict.unwrap()
+    }
+
+    /// All events of the workspace, in order.
+    pub async fn log(&self) -> Vec<pb::AuditEvent> {
+        let request = pb::ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
+        self.audit().list_audit_events(request).await.unwrap().into_inner().events
+    }
+}
+
+/// All of an error but the name in it, so that two can be compared byte for byte. Names must be equally long, and both
+/// calls of the same id.
+pub fn but_for<T: std::fmt::Debug>(result: Result<Response<T>, Status>, name: &str) -> (tonic::Code, String, Vec<u8>) {
+    let status = result.expect_err("it was to be refused");
+    let mut details = status.details().to_vec();
+    let blank = vec![b'?'; name.len()];
+    while let Some(at) = details.windows(name.len()).position(|window| window == name.as_bytes()) {
+        details[at..at + name.len()].copy_from_slice(&blank);
+    }
+    (status.code(), status.message().replace(name, "?"), details)
+}
+
+/// A mask of these paths.
+pub fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: texts(paths) })
+}

@@ -1,0 +1,183 @@
+//! What goes wrong before a message is a message, or after the caller has stopped waiting.
+
+use prost::Message;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::{Detail, check, check_common};
+use crate::harness::{Client, House, reason};
+use ostiary::pb::v1 as pb;
+
+/// Calls as no client of tonic's does, which would watch the deadline itself; what is read is the head of the answer.
+pub async fn bare(house: &House, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Status {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let running = tokio::spawn(connection);
+    let mut request = http::Request::post(format!("http://{}{path}", house.address))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", house.first));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let framed = [&[0], length.as_slice(), message].concat();
+    let request = request.body(http_body_util::Full::new(bytes::Bytes::from(framed))).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    running.abort();
+    Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok("let through"))
+}
+
+const CREATE_KEY: &str = "/ostiary.v1.KeyService/CreateKey";
+const CREATE_ROLE: &str = "/ostiary.v1.RoleService/CreateRole";
+
+async fn send(client: &Client, path: &str, message: Vec<u8>) -> Status {
+    client.raw(path, message, MetadataMap::new()).await.unwrap_err()
+}
+
+/// A field of bytes.
+fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, &mut message);
+    prost::encoding::encode_varint(bytes.len() as u64, &mut message);
+    message.extend_from_slice(bytes);
+    message
+}
+
+/// Metadata of that many levels: maps in maps.
+fn nested(levels: usize) -> Vec<u8> {
+    let mut data = Vec::new();
+    for _ in 1..levels {
+        // Struct.fields: an entry of key `a` and a value that is a Struct.
+        let value = field(5, &data);
+        data = field(1, &[field(1, b"a"), field(2, &value)].concat());
+    }
+    data
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_decoded_is_an_invalid_field_and_nothing_of_it_is_internal() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let garbage = [
+        vec![0xff; 10],
+        vec![0x0a],
+        vec![0x0a, 0x7f],
+        vec![0x0b],
+        vec![0x08, 0x01],
+        field(1, &[0xc3, 0x28]),
+        field(1, &[0xff]),
+        field(1, "reader\u{0}".as_bytes()).into_iter().chain([0x07]).collect(),
+    ];
+    for message in garbage {
+        let status = send(&operator, CREATE_ROLE, message.clone()).await;
+        check_common(&status);
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "FIELD_INVALID"), "{message:?}");
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), 1, "{message:?}");
+    }
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_is_refused_by_the_name_of_its_field() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let bad = field(1, b"reader\xff");
+    check(
+        &send(&operator, CREATE_ROLE, bad).await,
+        Code::InvalidArgument,
+        "FIELD_INVALID",
+        &Detail::Fields(vec!["name"]),
+    );
+    let bad = [field(1, b"reader"), field(3, b"ok"), field(3, b"\xc3\x28")].concat();
+    check(
+        &send(&operator, CREATE_ROLE, bad).await,
+        Code::InvalidArgument,
+        "FIELD_INVALID",
+        &Detail::Fields(vec!["permissions"]),
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_within_a_filter_is_told_by_its_whole_path() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    // ListKeysRequest.filter.role
+    let bad = field(3, &field(2, b"reader\xff"));
+    let status = send(&operator, "/ostiary.v1.KeyService/ListKeys", bad).await;
+    check(&status, Code::InvalidArgument, "FIELD_INVALID", &Detail::Fields(vec!["filter.role"]));
+}
+
+#[tokio::test]
+async fn metadata_nested_beyond_reason_is_refused_and_nothing_falls_over() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let api = operator.api("documents").await;
+    let with = |levels: usize| [field(1, api.api_id.as_bytes()), field(4, &nested(levels))].concat();
+    operator.raw(CREATE_KEY, with(32), MetadataMap::new()).await.unwrap();
+    for levels in [33, 34, 40, 100, 1_000, 10_000] {
+        let status = send(&operator, CREATE_KEY, with(levels)).await;
+        check_common(&status);
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "FIELD_INVALID"), "{levels}");
+        let violation = &status.get_details_bad_request().unwrap().field_violations[0];
+        assert_eq!(violation.field, "metadata", "{levels}: {}", status.message());
+        assert!(status.message().len() < 200, "{levels}: {}", status.message());
+    }
+    operator.raw(CREATE_KEY, with(2), MetadataMap::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_over_four_mebibytes_is_too_large_for_every_service_and_one_of_that_size_is_looked_at() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    for path in [CREATE_KEY, CREATE_ROLE, "/ostiary.v1.AuditLogService/ListAuditEvents"] {
+        let status = send(&operator, path, vec![0; (4 << 20) + 1]).await;
+        check(&status, Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &Detail::Nothing);
+        let padding = (4 << 20) - field(99, &[]).len() - 3;
+        let message = field(99, &vec![b'a'; padding]);
+        assert_eq!(message.len(), 4 << 20);
+        let result = operator.raw(path, message, MetadataMap::new()).await;
+        assert!(result.is_ok() || result.is_err_and(|status| status.code() == Code::InvalidArgument), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_call_learns_that_before_the_size_of_the_message_matters() {
+    let house = House::unswept().await;
+    let stranger = house.stranger().await;
+    let status = send(&stranger, CREATE_KEY, vec![0; (4 << 20) + 1]).await;
+    assert_eq!(reason(&status), "ROOT_KEY_MISSING");
+}
+
+#[tokio::test]
+async fn fields_that_this_version_does_not_know_are_passed_over() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let message = [pb::WhoAmIRequest::default().encode_to_vec(), field(4_000, b"later")].concat();
+    operator.raw("/ostiary.v1.RootKeyService/WhoAmI", message, MetadataMap::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_said_and_nothing_is_changed() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let before = operator.events().await;
+    let request = pb::CreateApiRequest { name: "too late".into(), ..Default::default() };
+    for spent in ["0n", "0u", "0m", "0S", "0M", "0H"] {
+        let message = request.encode_to_vec();
+        let status = bare(&house, "/ostiary.v1.ApiService/CreateApi", &[("grpc-timeout", spent)], &message).await;
+        check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &Detail::Nothing);
+    }
+    assert_eq!(operator.events().await, before);
+}
+
+#[tokio::test]
+async fn a_deadline_that_cannot_be_read_or_lies_far_away_does_not_hinder() {
+    let house = House::unswept().await;
+    for odd in ["", "1", "S", "1x", "-1S", "123456789S", "99999999H"] {
+        let status = bare(&house, "/ostiary.v1.RootKeyService/WhoAmI", &[("grpc-timeout", odd)], &[]).await;
+        assert_eq!(status.code(), Code::Ok, "{odd}");
+    }
+}
