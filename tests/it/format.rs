@@ -265,5 +265,7 @@ async fn a_store_of_the_first_release_opens_and_answers() {
     let request = pb::ListWorkspacesRequest::default();
     let workspaces = golden.workspaces().list_workspaces(request).await.unwrap().into_inner().workspaces;
     let quotas = pb::WorkspaceQuotas { max_keys: Some(1_000), max_root_keys: Some(20), calls_per_second: Some(100) };
-    assert_eq!((workspaces[0].quotas, workspaces[1].quotas), (None, Some(quotas)));
+    let told: std::collections::BTreeMap<_, _> =
+        workspaces.iter().map(|workspace| (workspace.name.as_str(), workspace.quotas)).collect();
+    assert_eq!(told, [("default", None), ("tenant", Some(quotas))].into());
 }
