@@ -248,11 +248,11 @@ impl Model {
         if !before.within(&caller.key) {
             return Err(exceeds());
         }
-        if before.life.over(caller.now) {
-            return Err(blocked("ROOT_KEY_EXPIRED"));
-        }
         if before.to.is_some() {
             return Err(blocked("ALREADY_ROTATED"));
+        }
+        if before.life.over(caller.now) {
+            return Err(blocked("ROOT_KEY_EXPIRED"));
         }
         let next = RootKey {
             id: self.told.id.clone(),
