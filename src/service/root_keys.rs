@@ -3,13 +3,12 @@
 //! Nobody hands on more than they hold: whatever a call would widen is compared with the caller's own root key, as it is
 //! in the transaction of the change. And a workspace never loses its last administrator by accident.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::{Capability, Grants};
 use crate::domain::etag::Etag;
-use crate::domain::id::{RootKeyId, WorkspaceId};
+use crate::domain::id::RootKeyId;
 use crate::domain::kind::Kind;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
@@ -20,11 +19,16 @@ use crate::error::{Error, Obstacle, Unrecognised};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
-use super::change::{Change, Changed, Effect, Halt};
+use super::change::{Change, Effect, Halt};
 use super::counts::{self, By};
 use super::due;
 use super::listing::{Page, PageRequest, of};
 use super::{Done, Ostiary, Reading, Retention, Revision, RootKeyUsage, Run};
+
+mod deletion;
+mod filter;
+
+pub use filter::RootKeyFilter;
 
 /// Root keys deleted in one transaction when their creator is deleted with all that came from it.
 const CASCADE_AT_ONCE: usize = 25;
@@ -95,48 +99,6 @@ pub struct DescribedRootKey {
     pub state: State,
     /// How it has been used.
     pub usage: RootKeyUsage,
-}
-
-/// Which root keys to show. Everything that is set must agree.
-#[derive(Debug, Clone, Default)]
-pub struct RootKeyFilter {
-    /// Part of the name, ignoring ASCII case.
-    pub name_contains: Option<String>,
-    /// Part of one of its permissions.
-    pub permission_contains: Option<String>,
-    /// The state.
-    pub state: Option<State>,
-    /// Made at this moment or later.
-    pub create_after: Option<Timestamp>,
-    /// Made before this moment.
-    pub create_before: Option<Timestamp>,
-    /// Expiring before this moment.
-    pub expire_before: Option<Timestamp>,
-    /// Last used before this moment, or never.
-    pub last_used_before: Option<Timestamp>,
-}
-
-impl RootKeyFilter {
-    fn admits(&self, root_key: &RootKey, now: Timestamp) -> bool {
-        let Self {
-            name_contains,
-            permission_contains,
-            state,
-            create_after,
-            create_before,
-            expire_before,
-            last_used_before: _, // known only once the usage has been read
-        } = self;
-        let folded = root_key.name.folded();
-        name_contains.as_ref().is_none_or(|part| folded.contains(&part.to_ascii_lowercase()))
-            && permission_contains
-                .as_ref()
-                .is_none_or(|part| root_key.grants.iter().any(|grant| grant.to_string().contains(part)))
-            && state.is_none_or(|state| root_key.state(now) == state)
-            && create_after.is_none_or(|after| root_key.created >= after)
-            && create_before.is_none_or(|before| root_key.created < before)
-            && expire_before.is_none_or(|before| root_key.expiry.moment().is_some_and(|moment| moment < before))
-    }
 }
 
 /// A root key as the target of an event.
@@ -454,244 +416,6 @@ impl Ostiary {
         answer.issued.secret = self.deliver(caller, run, fresh, (Kind::RootKey, made.bytes(), &made))?;
         Ok(Done { answer, revision })
     }
-
-    /// Deletes a root key at once and for good, and with [`Reach::Descendants`] all that came from it.
-    pub async fn delete_root_key(
-        &self,
-        caller: &Caller,
-        id: RootKeyId,
-        etag: String,
-        reach: Reach,
-        insistence: Insistence,
-        run: Run,
-    ) -> Result<Done<Vec<RootKeyId>>, Error> {
-        caller.permit(Capability::DeleteRootKey)?;
-        let Line { descendants, holds_every_administrator } = match reach {
-            Reach::Alone => Line { descendants: Vec::new(), holds_every_administrator: false },
-            Reach::Descendants => self.line(caller, id).await?,
-        };
-        // The root key itself goes first, so that nothing more comes from it; only a caller that deletes itself goes
-        // last, because it is nobody afterwards.
-        let mut order: Vec<RootKeyId> = std::iter::once(id).chain(descendants).collect();
-        let own = order.iter().position(|key| *key == caller.root_key().id);
-        if let Some(own) = own {
-            let own = order.remove(own);
-            order.push(own);
-        }
-        if own.is_some() && order.len() > CASCADE_AT_ONCE {
-            // What would stop the last transaction, the one with the caller in it, must stop the first.
-            let mut signed = caller.clone();
-            signed.call.idempotency = None;
-            let plan = Deletion {
-                named: Some(id),
-                etag: etag.clone(),
-                batch: vec![id],
-                earlier: Vec::new(),
-                insistence: Insistence::Forced,
-            };
-            self.delete_batch(&signed, plan, Run::Rehearse).await?;
-            if holds_every_administrator && insistence == Insistence::No {
-                return Err(last_administrator(id));
-            }
-        }
-        let mut deleted = Vec::new();
-        let mut batches = order.chunks(CASCADE_AT_ONCE).peekable();
-        let mut last = None;
-        while let Some(batch) = batches.next() {
-            // Only the last transaction remembers the call: it is the one after which there is nothing left to repeat.
-            let mut signed = caller.clone();
-            signed.call.idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
-            let plan = Deletion {
-                named: Some(id),
-                etag: etag.clone(),
-                batch: batch.to_vec(),
-                earlier: deleted.clone(),
-                insistence,
-            };
-            let changed = self.delete_batch(&signed, plan, run).await?;
-            deleted.clone_from(&changed.done.answer);
-            last = Some(changed);
-        }
-        let last = last.ok_or_else(|| Error::Internal("a deletion without a root key".to_owned()))?;
-        let Changed { mut done, repeated } = last;
-        // A repeat answers as the first call did and has no effect of its own.
-        if reach == Reach::Descendants && run == Run::Apply && own.is_none() && !repeated {
-            done.answer.extend(self.delete_latecomers(caller, id, insistence).await?);
-        }
-        Ok(done)
-    }
-
-    /// Deletes what descended from a root key while its descendants were being deleted.
-    async fn delete_latecomers(
-        &self,
-        caller: &Caller,
-        id: RootKeyId,
-        insistence: Insistence,
-    ) -> Result<Vec<RootKeyId>, Error> {
-        let mut signed = caller.clone();
-        signed.call.idempotency = None;
-        let mut all = Vec::new();
-        loop {
-            let mut late = self.line(caller, id).await?.descendants;
-            late.truncate(CASCADE_AT_ONCE);
-            let plan = Deletion { named: None, etag: String::new(), batch: late, earlier: Vec::new(), insistence };
-            if plan.batch.is_empty() {
-                return Ok(all);
-            }
-            let deleted = self.delete_batch(&signed, plan, Run::Apply).await?.done.answer;
-            if deleted.is_empty() {
-                return Ok(all);
-            }
-            all.extend(deleted);
-        }
-    }
-
-    /// Deletes up to 20 root keys, all or none.
-    pub async fn batch_delete_root_keys(
-        &self,
-        caller: &Caller,
-        ids: Vec<RootKeyId>,
-        insistence: Insistence,
-        run: Run,
-    ) -> Result<Done<Vec<RootKeyId>>, Error> {
-        let permit = caller.permit(Capability::DeleteRootKey)?;
-        let retention = self.retention;
-        let changed = self
-            .change(permit, run, move |change| {
-                let mut unknown = Vec::new();
-                let mut doomed = Vec::new();
-                for id in &ids {
-                    match find(change, Capability::DeleteRootKey, *id) {
-                        Ok(root_key) => doomed.push(root_key),
-                        Err(Halt::Refuse(Error::NotFound { name, .. })) => unknown.push(name),
-                        Err(other) => return Err(other),
-                    }
-                }
-                if !unknown.is_empty() {
-                    return Err(Error::not_found(Kind::RootKey, unknown.join(", ")).into());
-                }
-                delete_all(change, &doomed, retention, insistence)
-            })
-            .await?;
-        Ok(changed.done)
-    }
-
-    async fn delete_batch(&self, caller: &Caller, plan: Deletion, run: Run) -> Result<Changed<Vec<RootKeyId>>, Error> {
-        let permit = caller.permit(Capability::DeleteRootKey)?;
-        let retention = self.retention;
-        self.change(permit, run, move |change| {
-            let Deletion { named, etag, batch, earlier, insistence } = &plan;
-            let mut doomed = Vec::new();
-            for id in batch {
-                match find(change, Capability::DeleteRootKey, *id) {
-                    Ok(root_key) if Some(*id) == *named => {
-                        check_etag(root_key.etag, etag)?;
-                        doomed.push(root_key);
-                    }
-                    Ok(root_key) if change.caller.covers(&root_key).is_ok() => doomed.push(root_key),
-                    Ok(_) => {}
-                    // A descendant that somebody else has deleted meanwhile is what was asked for.
-                    Err(Halt::Refuse(Error::NotFound { .. })) if Some(*id) != *named => {}
-                    Err(other) => return Err(other),
-                }
-            }
-            let effect = delete_all(change, &doomed, retention, *insistence)?;
-            Ok(match effect {
-                Effect::Changed(ids, happening) => Effect::Changed([earlier.clone(), ids].concat(), happening),
-                Effect::Unchanged(ids) => Effect::Unchanged([earlier.clone(), ids].concat()),
-            })
-        })
-        .await
-    }
-
-    /// What came from this root key, by creation or rotation, over any number of steps.
-    async fn line(&self, caller: &Caller, ancestor: RootKeyId) -> Result<Line, Error> {
-        let reading = self.read(None).await?;
-        let family = family(&reading, caller.workspace_id()).await?;
-        let mut line = HashSet::from([ancestor]);
-        // Rows of the same millisecond come in no order of descent, so passes go on until one finds nothing new.
-        loop {
-            let known = line.len();
-            for root_key in &family {
-                let parents = [root_key.created_by, root_key.rotated_from];
-                if parents.iter().flatten().any(|parent| line.contains(parent)) {
-                    line.insert(root_key.id);
-                }
-            }
-            if line.len() == known {
-                break;
-            }
-        }
-        let doomed = |root_key: &&RootKey| {
-            root_key.id != ancestor
-                && line.contains(&root_key.id)
-                && root_key.deleted.is_none()
-                && caller.may(Capability::DeleteRootKey, root_key.id)
-                && caller.root_key().covers(root_key).is_ok()
-        };
-        let descendants: Vec<RootKeyId> = family.iter().filter(doomed).map(|root_key| root_key.id).collect();
-        let mut administrators = family.iter().filter(|root_key| root_key.is_administrator()).peekable();
-        let holds_every_administrator = administrators.peek().is_some()
-            && administrators.all(|root_key| root_key.id == ancestor || descendants.contains(&root_key.id));
-        Ok(Line { descendants, holds_every_administrator })
-    }
-}
-
-/// What came from a root key.
-#[derive(Debug)]
-struct Line {
-    /// All of it that is there, that the caller may delete and that it covers.
-    descendants: Vec<RootKeyId>,
-    /// Whether nobody but these and the root key itself is an administrator.
-    holds_every_administrator: bool,
-}
-
-/// One transaction of a deletion.
-#[derive(Debug, Clone)]
-struct Deletion {
-    /// The root key that was named, if it is still to be deleted; its absence is an error.
-    named: Option<RootKeyId>,
-    etag: String,
-    batch: Vec<RootKeyId>,
-    /// What transactions before it have deleted.
-    earlier: Vec<RootKeyId>,
-    insistence: Insistence,
-}
-
-/// All root keys of a workspace in the order in which they were made.
-async fn family(reading: &Reading, workspace: WorkspaceId) -> Result<Vec<RootKey>, Error> {
-    let mut all: Vec<RootKey> = Vec::new();
-    loop {
-        let after = all.last().map(|root_key| (workspace, root_key.id));
-        let rows = tables::ROOT_KEYS.list(reading.view(), &of(workspace), after.as_ref(), CHUNK).await?;
-        let ended = rows.len() < CHUNK;
-        all.extend(rows.into_iter().map(|(_, root_key)| root_key));
-        if ended {
-            return Ok(all);
-        }
-    }
-}
-
-fn delete_all(
-    change: &mut Change<'_, '_>,
-    doomed: &[RootKey],
-    retention: Retention,
-    insistence: Insistence,
-) -> Result<Effect<Vec<RootKeyId>>, Halt> {
-    let mut happenings = Vec::new();
-    for root_key in doomed {
-        let gone =
-            RootKey { deleted: Some(change.now), updated: change.now, etag: root_key.etag.next(), ..root_key.clone() };
-        put(change.tx, Some(root_key), &gone, retention, change.now)?;
-        keep_an_administrator(change, root_key, insistence)?;
-        happenings.push(Happening::removed(EventName::ROOT_KEY_DELETE, target(root_key), root_key.facts()));
-    }
-    let ids = doomed.iter().map(|root_key| root_key.id).collect();
-    let Some(last) = happenings.pop() else { return Ok(Effect::Unchanged(ids)) };
-    for happening in happenings {
-        change.record(happening)?;
-    }
-    Ok(Effect::Changed(ids, last))
 }
 
 /// A life that is over stays over, and that of a rotated-out root key is only ever cut.

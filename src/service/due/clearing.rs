@@ -1,0 +1,216 @@
+//! Removing what nobody can use any more, a little at a time.
+
+use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::key::Presence;
+use crate::domain::root_key::RootKey;
+use crate::domain::time::{Expiry, Timestamp};
+use crate::error::Error;
+use crate::service::Ostiary;
+use crate::service::counts;
+use crate::service::housekeeping::Drawn;
+use crate::service::listing::of;
+use crate::store::tables::{self, Task};
+use crate::store::{Stop, Txn};
+
+use super::{CHUNK, CLEARED_AT_ONCE, Entry, FORGOTTEN_AT_ONCE};
+
+impl Ostiary {
+    pub(super) async fn clear(&self, entry: Entry) -> Result<(), Error> {
+        let (_, task, workspace, id) = entry;
+        match task {
+            Task::ExpireRootKey | Task::ExpireKey => Ok(()),
+            Task::PurgeRootKey => self.settle(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
+            Task::PurgeKey => self.settle(move |tx, drawn| purge_key_when_due(tx, entry, drawn)).await,
+            Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
+            Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
+            Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
+            Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
+        }
+    }
+
+    /// Removes the index of a deleted role, then the role. Keys keep its id, which resolves to nothing.
+    async fn clear_role(&self, entry: Entry, workspace: WorkspaceId, role: RoleId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::ROLE_KEYS.list(reading.view(), &(workspace, role), None, CLEARED_AT_ONCE).await?;
+            if rows.is_empty() {
+                break;
+            }
+            self.settle(move |tx, _| rows.iter().try_for_each(|(row, ())| tables::ROLE_KEYS.remove(tx, row))).await?;
+        }
+        self.settle(move |tx, _| {
+            counts::forget_role(tx, workspace, role)?;
+            tables::ROLES.remove(tx, &(workspace, role))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    /// Removes the keys of a deleted API, then the API.
+    async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
+        self.clear_keys_of(workspace, api).await?;
+        self.settle(move |tx, _| {
+            tables::APIS.remove(tx, &(workspace, api))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    async fn clear_keys_of(&self, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::API_KEYS.list(reading.view(), &(workspace, api), None, CHUNK).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for ((_, _, key), ()) in rows {
+                self.settle(move |tx, _| purge_key(tx, workspace, key)).await?;
+            }
+        }
+    }
+
+    /// Removes everything in a deleted workspace but its part of the log, then the workspace.
+    async fn clear_workspace(&self, entry: Entry, workspace: WorkspaceId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let apis = tables::APIS.list(reading.view(), &of(workspace), None, CHUNK).await?;
+            let Some(((_, api), _)) = apis.into_iter().next() else { break };
+            self.clear_keys_of(workspace, api).await?;
+            self.settle(move |tx, _| {
+                counts::lose_api(tx, workspace, api)?;
+                tables::APIS.remove(tx, &(workspace, api))
+            })
+            .await?;
+        }
+        loop {
+            let reading = self.read(None).await?;
+            let roles = tables::ROLES.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            let permissions =
+                tables::PERMISSIONS.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            let root_keys = tables::ROOT_KEYS.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            if roles.is_empty() && permissions.is_empty() && root_keys.is_empty() {
+                break;
+            }
+            self.settle(move |tx, _| {
+                for (row, role) in &roles {
+                    tables::ROLE_NAMES.remove(tx, &(workspace, role.name.folded()))?;
+                    counts::forget_role(tx, workspace, row.1)?;
+                    tables::ROLES.remove(tx, row)?;
+                }
+                for (row, permission) in &permissions {
+                    tables::PERMISSION_SLUGS.remove(tx, &(workspace, permission.slug.folded()))?;
+                    tables::PERMISSIONS.remove(tx, row)?;
+                }
+                for (_, root_key) in &root_keys {
+                    remove_root_key(tx, root_key)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        self.settle(move |tx, _| {
+            counts::forget_workspace(tx, workspace)?;
+            tables::WORKSPACES.remove(tx, &(workspace,))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    /// Forgets calls that can no longer be repeated, and says when the next one may be forgotten.
+    pub(super) async fn forget_calls(&self) -> Result<Option<Timestamp>, Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let now = reading.now;
+            let rows = tables::FORGETTABLE.list(reading.view(), &(), None, FORGOTTEN_AT_ONCE).await?;
+            let due: Vec<_> = rows
+                .iter()
+                .map(|(row, ())| *row)
+                .take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now))
+                .collect();
+            let next = rows.get(due.len()).map(|((moment, ..), ())| *moment);
+            if due.is_empty() {
+                return Ok(next);
+            }
+            self.settle(move |tx, _| {
+                for row in &due {
+                    let &(moment, workspace, root_key, key) = row;
+                    let place = (workspace, root_key, key);
+                    // The same idempotency key may have been used again since.
+                    let remembered = tables::REMEMBERED.get(tx, &place)?;
+                    let meant = |time: u64| {
+                        Timestamp::from_millis_saturating(time).after(crate::service::change::REMEMBERED_FOR) == moment
+                    };
+                    if remembered.is_some_and(|remembered| meant(remembered.time)) {
+                        tables::REMEMBERED.remove(tx, &place)?;
+                    }
+                    tables::FORGETTABLE.remove(tx, row)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+    }
+}
+
+fn remove_root_key(tx: &mut Txn<'_>, root_key: &RootKey) -> Result<(), Stop> {
+    let row = (root_key.workspace, root_key.id);
+    if root_key.is_counted() {
+        counts::root_keys(tx, root_key.workspace, counts::By::Down)?;
+    }
+    tables::ROOT_KEY_DIGESTS.remove(tx, &(root_key.digest.bytes(),))?;
+    tables::ROOT_KEY_USAGE.remove(tx, &row)?;
+    tables::ROOT_KEYS.remove(tx, &row)
+}
+
+fn purge_root_key(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    if tables::DUE.get(tx, &entry)?.is_some() {
+        tables::DUE.remove(tx, &entry)?;
+        // The entry was put there under the retention of its time; what the root key has become since decides.
+        let root_key = tables::ROOT_KEYS.get(tx, &(workspace, RootKeyId::from_bytes(id)))?;
+        if let Some(root_key) = root_key.filter(|key| key.deleted.is_some() || key.expiry.has_passed(drawn.now)) {
+            remove_root_key(tx, &root_key)?;
+        }
+    }
+    Ok(())
+}
+
+fn purge_permission(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    tables::PERMISSIONS.remove(tx, &(workspace, PermissionId::from_bytes(id)))?;
+    tables::DUE.remove(tx, &entry)
+}
+
+fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
+    let (_, _, workspace, id) = entry;
+    if tables::DUE.get(tx, &entry)?.is_some() {
+        tables::DUE.remove(tx, &entry)?;
+        // The entry was put there under the retention of its time: a key that is back, or has a new life, stays.
+        let key = tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))?;
+        if key.is_some_and(|key| key.presence != Presence::Here || key.expiry.has_passed(drawn.now)) {
+            purge_key(tx, workspace, KeyId::from_bytes(id))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all rows of a key. What the schedule still holds of it finds nothing and goes.
+fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), Stop> {
+    let Some(key) = tables::KEYS.get(tx, &(workspace, id))? else { return Ok(()) };
+    if key.presence == Presence::Here {
+        // A deleted API took all its keys off the counts when it went.
+        if tables::APIS.get(tx, &(workspace, key.api))?.is_some_and(|api| api.deleted.is_none()) {
+            counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
+        }
+        for role in &key.roles {
+            counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
+        }
+    }
+    for role in &key.roles {
+        tables::ROLE_KEYS.remove(tx, &(workspace, *role, id))?;
+    }
+    tables::API_KEYS.remove(tx, &(workspace, key.api, id))?;
+    tables::KEY_DIGESTS.remove(tx, &(workspace, key.digest.bytes()))?;
+    tables::KEY_USAGE.remove(tx, &(workspace, id))?;
+    tables::KEYS.remove(tx, &(workspace, id))
+}
