@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::Flaw;
+use super::secret::Secret;
 
 /// How long the name of a root key is.
 pub const ROOT_KEY_NAME: RangeInclusive<usize> = 1..=255;
@@ -29,11 +30,15 @@ pub struct Name(Box<str>);
 impl Name {
     /// A name within the bounds, which count characters (Unicode scalar values), not bytes.
     ///
-    /// Refused: control and bidirectional characters, line separators, and white space at either end.
+    /// Refused: control and bidirectional characters, line separators, white space at either end, and a secret that
+    /// ended up in the wrong field, since names are stored and logged.
     pub fn new(text: &str, bounds: RangeInclusive<usize>) -> Result<Self, Flaw> {
         check_length(text, bounds)?;
         if text.chars().any(is_unreadable) {
             return Err(Flaw::new("must not contain control characters"));
+        }
+        if Secret::presented(text.to_owned()).well_formed() {
+            return Err(Flaw::new("must not be a secret"));
         }
         if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
             return Err(Flaw::new("must not begin or end with white space"));

@@ -95,6 +95,12 @@ impl Metadata {
         Ok(Self(facts))
     }
 
+    /// The names of values that are not the same in the other, in order.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        let names: std::collections::BTreeSet<&str> = self.0.keys().chain(other.0.keys()).map(String::as_str).collect();
+        names.into_iter().filter(|name| self.0.get(*name) != other.0.get(*name)).collect()
+    }
+
     /// The values.
     pub fn facts(&self) -> &Facts {
         &self.0

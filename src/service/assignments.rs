@@ -102,8 +102,7 @@ pub(super) fn replaced_roles(
     let had = ids(&living_roles(change, &key.roles)?);
     let has = ids(&obtain_roles(change, references, &had)?);
     for role in had.iter().filter(|role| !has.contains(role)) {
-        change.insist_any(Capability::RemoveRoleFromKey)?;
-        change.insist(Capability::RemoveRoleFromKey, role, (Kind::Role, &role.to_string()))?;
+        change.insist_unnamed(Capability::RemoveRoleFromKey, role, Kind::Role)?;
     }
     Ok(if has == had { key.roles.clone() } else { has })
 }

@@ -133,6 +133,18 @@ impl Change<'_, '_> {
         if self.may(capability, id) { Ok(()) } else { Err(Error::not_found(kind, name)) }
     }
 
+    /// Demands the capability for an object that the caller has not named and may not even know of: without it the
+    /// answer is that of an object that isn't there, and does not name it.
+    pub fn insist_unnamed(
+        &mut self,
+        capability: Capability,
+        id: impl std::fmt::Display,
+        kind: Kind,
+    ) -> Result<(), Error> {
+        self.insist_any(capability)?;
+        self.insist(capability, id, (kind, "among those it holds"))
+    }
+
     /// Demands the capability as such.
     pub fn insist_all(&mut self, capability: Capability) -> Result<(), Error> {
         if self.may_all(capability) { Ok(()) } else { Err(Error::PermissionMissing(capability)) }

@@ -357,7 +357,13 @@ pub(super) fn rewrite(
     after.updated = change.now;
     after.etag = before.etag.next();
     put(change.tx, Some(before), &after, retention, change.now)?;
-    let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), after.facts());
+    let mut facts = after.facts();
+    let differing = before.metadata.differing(&after.metadata);
+    if !differing.is_empty() {
+        // Which values have changed, not what they are: they may be personal.
+        facts.insert("metadata_changed".to_owned(), differing.into_iter().collect());
+    }
+    let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), facts);
     // What has just been obtained exists; what it held before has been looked at.
     let just_added = if after.permissions == before.permissions { &[][..] } else { &added };
     Ok(Effect::Changed(described(change, after, (living, last_used), just_added)?, happening))

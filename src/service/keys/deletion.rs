@@ -88,14 +88,11 @@ impl Ostiary {
                 }
                 let roles = living_roles(change, &before.roles)?;
                 for role in &roles {
-                    change.insist_any(Capability::AddRoleToKey)?;
-                    change.insist(Capability::AddRoleToKey, role.id, (Kind::Role, role.name.as_str()))?;
+                    change.insist_unnamed(Capability::AddRoleToKey, role.id, Kind::Role)?;
                 }
                 let permissions = living.among(&before.permissions, &[])?;
                 for held in &permissions {
-                    change.insist_any(Capability::AddPermissionToKey)?;
-                    let named = (Kind::Permission, held.slug.as_str());
-                    change.insist(Capability::AddPermissionToKey, held.id, named)?;
+                    change.insist_unnamed(Capability::AddPermissionToKey, held.id, Kind::Permission)?;
                 }
                 let after = Key {
                     presence: Presence::Here,

@@ -128,8 +128,7 @@ pub(in crate::service) fn insist_on_removals(
 ) -> Result<(), Halt> {
     let kept: HashSet<PermissionId> = after.iter().map(|held| held.id).collect();
     for held in before.iter().filter(|held| !kept.contains(&held.id)) {
-        change.insist_any(capability)?;
-        change.insist(capability, held.id, (Kind::Permission, held.slug.as_str()))?;
+        change.insist_unnamed(capability, held.id, Kind::Permission)?;
     }
     Ok(())
 }
