@@ -55,8 +55,9 @@ async fn create_api_when(
 }
 
 /// How a client says that the server takes no calls: no connection, or one that closed before the call was sent.
+/// Whether it is the client's own word for a connection that ended: what a server answers has no source.
 fn lost_its_connection(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Cancelled)
+    matches!(status.code(), Code::Unavailable | Code::Cancelled) || std::error::Error::source(status).is_some()
 }
 
 async fn api_names(client: &Client) -> Vec<String> {
