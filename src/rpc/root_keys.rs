@@ -155,10 +155,10 @@ impl pb::root_key_service_server::RootKeyService for Desk {
         let min_revision = fields.min_revision(&request.min_revision);
         let min_revision = fields.finish(min_revision)?;
         let done = self.ostiary.who_am_i(&caller, min_revision).await?;
-        answer(&caller, done, |meta, root_key| pb::WhoAmIResponse {
+        answer(&caller, done, |meta, (root_key, workspace)| pb::WhoAmIResponse {
             meta,
             root_key: Some(root_key.into()),
-            workspace: Some(caller.workspace().clone().into()),
+            workspace: Some(workspace.into()),
         })
     }
 }

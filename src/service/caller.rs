@@ -19,7 +19,7 @@ use crate::domain::workspace::{Purpose, Workspace};
 use crate::error::{Error, Unrecognised};
 use crate::store::tables;
 
-use super::Ostiary;
+use super::{Ostiary, Reading};
 
 /// The call that somebody makes: what is known of it before its message is read.
 #[derive(Debug, Clone, Default)]
@@ -184,14 +184,22 @@ impl Ostiary {
         let Some(row) = tables::ROOT_KEY_DIGESTS.read(view, &(secret.digest().bytes(),)).await? else {
             return Err(refuse(Unrecognised::Invalid));
         };
-        let root_key = tables::ROOT_KEYS.read(view, &row).await?;
-        let workspace = tables::WORKSPACES.read(view, &(row.0,)).await?;
-        recognise(root_key.as_ref(), workspace.as_ref(), call.remote, reading.now).map_err(refuse)?;
-        let (Some(root_key), Some(workspace)) = (root_key, workspace) else {
-            return Err(refuse(Unrecognised::Invalid));
-        };
+        let (root_key, workspace) = self.recognised(&reading, row, call.remote).await?;
         self.usage.root_key_used(row, reading.now);
         Ok(Caller { root_key: Arc::new(root_key), workspace: Arc::new(workspace), call })
+    }
+
+    /// A root key and its workspace as they are in a view, if the root key is good there.
+    pub(super) async fn recognised(
+        &self,
+        reading: &Reading,
+        row: (WorkspaceId, RootKeyId),
+        remote: Option<IpAddr>,
+    ) -> Result<(RootKey, Workspace), Error> {
+        let root_key = tables::ROOT_KEYS.read(reading.view(), &row).await?;
+        let workspace = tables::WORKSPACES.read(reading.view(), &(row.0,)).await?;
+        recognise(root_key.as_ref(), workspace.as_ref(), remote, reading.now).map_err(Error::Unauthenticated)?;
+        root_key.zip(workspace).ok_or(Error::Unauthenticated(Unrecognised::Invalid))
     }
 
     /// Counts that this permission of the caller's is what allowed a call.

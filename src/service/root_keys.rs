@@ -15,7 +15,8 @@ use crate::domain::network::AllowList;
 use crate::domain::root_key::{IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
-use crate::error::{Error, Obstacle, Unrecognised};
+use crate::domain::workspace::Workspace;
+use crate::error::{Error, Obstacle};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
@@ -295,15 +296,13 @@ impl Ostiary {
         &self,
         caller: &Caller,
         min_revision: Option<Revision>,
-    ) -> Result<Done<DescribedRootKey>, Error> {
+    ) -> Result<Done<(DescribedRootKey, Workspace)>, Error> {
         let reading = self.read(min_revision).await?;
-        // Read anew, so that it is as new as the revision that is told with it.
+        // Read and recognised anew, so that the answer is as new as the revision that is told with it.
         let row = (caller.workspace_id(), caller.root_key().id);
-        let root_key = tables::ROOT_KEYS.read(reading.view(), &row).await?;
-        let root_key = root_key.filter(|root_key| root_key.deleted.is_none());
-        let root_key = root_key.ok_or(Error::Unauthenticated(Unrecognised::Invalid))?;
+        let (root_key, workspace) = self.recognised(&reading, row, caller.call.remote).await?;
         let described = self.described_root_key(&reading, root_key).await?;
-        Ok(reading.done(described))
+        Ok(reading.done((described, workspace)))
     }
 
     pub(super) async fn described_root_key(
