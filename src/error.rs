@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::domain::capability::Capability;
+use crate::domain::id::RootKeyId;
 use crate::domain::kind::Kind;
 use crate::domain::workspace::Quota;
 use crate::domain::{Flaw, query::QueryFlaw, secret};
@@ -54,7 +55,10 @@ pub enum Obstacle {
     /// The root key has expired, which is final.
     RootKeyExpired,
     /// It has a successor already.
-    AlreadyRotated,
+    AlreadyRotated {
+        /// Which.
+        successor: RootKeyId,
+    },
     /// The workspace would be left without an administrator.
     LastAdministrator,
     /// The operator workspace can't be disabled or deleted.

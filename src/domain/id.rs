@@ -80,6 +80,21 @@ ids! {
     RequestId, "req";
 }
 
+/// Whether the text has the shape of an id of any kind, and so may not be the name of anything.
+pub fn is_shape_of_any(text: &str) -> bool {
+    let shaped = [
+        WorkspaceId::is_shape_of,
+        RootKeyId::is_shape_of,
+        ApiId::is_shape_of,
+        KeyId::is_shape_of,
+        RoleId::is_shape_of,
+        PermissionId::is_shape_of,
+        EventId::is_shape_of,
+        RequestId::is_shape_of,
+    ];
+    shaped.iter().any(|is_shape_of| is_shape_of(text))
+}
+
 /// A thing as a caller refers to it: by its id, or by the name or slug that is unique for its kind.
 ///
 /// Only a text of a full id's shape is taken as an id, and such a text is refused as a name.

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::domain::Flaw;
 use crate::domain::api::{TTL_MAX, TTL_MIN};
 use crate::domain::capability::{GRANTS_MAX, Grant, Grants};
-use crate::domain::id::{PermissionId, Reference, RoleId};
+use crate::domain::id::{PermissionId, Reference, RoleId, is_shape_of_any};
 use crate::domain::key::ROLES_MAX;
 use crate::domain::name::{DESCRIPTION, Description, Name, ROLE_NAME};
 use crate::domain::network::AllowList;
@@ -60,8 +60,8 @@ impl Fields {
 
     /// A name that must not look like an id of its kind.
     pub fn role_name(&mut self, field: &str, text: &str) -> Option<Name> {
-        if RoleId::is_shape_of(text) {
-            self.refuse(field, Flaw::new("must not have the form of a role's id"));
+        if is_shape_of_any(text) {
+            self.refuse(field, Flaw::new("must not have the form of an id"));
             return None;
         }
         self.name(field, text, ROLE_NAME)
@@ -69,8 +69,8 @@ impl Fields {
 
     /// A slug of a permission to be made, which must not look like an id of its kind.
     pub fn new_slug(&mut self, field: &str, text: &str) -> Option<Slug> {
-        if PermissionId::is_shape_of(text) {
-            self.refuse(field, Flaw::new("must not have the form of a permission's id"));
+        if is_shape_of_any(text) {
+            self.refuse(field, Flaw::new("must not have the form of an id"));
             return None;
         }
         self.take(field, Slug::new(text))
@@ -296,6 +296,7 @@ pub fn list(entries: Vec<String>) -> Option<Vec<String>> {
 fn role(text: &str) -> Result<Reference<RoleId>, Flaw> {
     match RoleId::parse(text) {
         Ok(id) => Ok(Reference::Id(id)),
+        Err(_) if is_shape_of_any(text) => Err(Flaw::new("must be a role's id or name, not the id of something else")),
         Err(_) => Name::new(text, ROLE_NAME).map(|name| Reference::Name(name.to_string())),
     }
 }
@@ -303,6 +304,9 @@ fn role(text: &str) -> Result<Reference<RoleId>, Flaw> {
 fn permission(text: &str) -> Result<Reference<PermissionId>, Flaw> {
     match PermissionId::parse(text) {
         Ok(id) => Ok(Reference::Id(id)),
+        Err(_) if is_shape_of_any(text) => {
+            Err(Flaw::new("must be a permission's id or slug, not the id of something else"))
+        }
         Err(_) => Slug::new(text).map(|slug| Reference::Name(slug.to_string())),
     }
 }

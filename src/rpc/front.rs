@@ -29,6 +29,8 @@ use super::throttle::Throttle;
 /// The header that carries the request id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Characters of a path that are logged.
+const METHOD_LENGTH_MAX: usize = 128;
 /// Characters of a request id that a caller may choose.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
 
@@ -81,7 +83,7 @@ impl Front {
         let outcome = AssertUnwindSafe(within(deadline, work)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
         let (mut response, error) = match outcome {
-            Ok(response) => with_details(response, &request_id),
+            Ok(response) => with_details(response, door, &request_id),
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -92,6 +94,7 @@ impl Front {
             path: &path,
             root_key: root_key.map(|id| id.to_string()).unwrap_or_default(),
             took: stopwatch.elapsed(),
+            code: if response.headers().contains_key(Status::GRPC_STATUS) { "REFUSED" } else { "OK" },
         };
         line.write(door, error.as_ref());
         response
@@ -153,12 +156,16 @@ async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result
 }
 
 /// The response with its error, if it is one, told in full.
-fn with_details(mut response: Response<Body>, request_id: &str) -> (Response<Body>, Option<Error>) {
+fn with_details(mut response: Response<Body>, door: Door, request_id: &str) -> (Response<Body>, Option<Error>) {
     let failed = response.extensions_mut().remove::<Status>().or_else(|| {
         let status = Status::from_header_map(response.headers())?;
         (status.code() != Code::Ok).then_some(status)
     });
     let Some(failed) = failed.filter(|status| status.code() != Code::Ok) else { return (response, None) };
+    if door == Door::Open && failed.code() != Code::Unimplemented {
+        // The standard services say what they have to say by their own rules.
+        return (response, None);
+    }
     let source = std::error::Error::source(&failed).and_then(|source| source.downcast_ref::<Error>());
     let error = source.cloned().unwrap_or_else(|| status::of_foreign(&failed));
     (status::render(&error, request_id).into_http(), Some(error))
@@ -170,13 +177,16 @@ struct Line<'a> {
     path: &'a str,
     root_key: String,
     took: Duration,
+    /// What it answered, where that was no error of ostiary's.
+    code: &'static str,
 }
 
 impl Line<'_> {
     fn write(&self, door: Door, error: Option<&Error>) {
-        let Self { request_id, path, root_key, took } = self;
-        let method = path.trim_start_matches('/');
-        let code = error.map_or_else(|| "OK".to_owned(), status::reason);
+        let Self { request_id, path, root_key, took, code: _ } = self;
+        // As much as any method has: whoever makes one up does not fill the log.
+        let method: String = path.trim_start_matches('/').chars().take(METHOD_LENGTH_MAX).collect();
+        let code = error.map_or_else(|| self.code.to_owned(), status::reason);
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let verifying = matches!(door, Door::Guarded(policy) if policy.effect == Effect::Verify);
         match error {

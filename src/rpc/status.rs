@@ -148,7 +148,7 @@ pub fn reason(error: &Error) -> String {
 const fn obstacle_reason(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::RootKeyExpired => "ROOT_KEY_EXPIRED",
-        Obstacle::AlreadyRotated => "ALREADY_ROTATED",
+        Obstacle::AlreadyRotated { .. } => "ALREADY_ROTATED",
         Obstacle::LastAdministrator => "LAST_ADMINISTRATOR",
         Obstacle::OperatorWorkspace => "OPERATOR_WORKSPACE",
         Obstacle::DeleteProtected => "DELETE_PROTECTED",
@@ -185,7 +185,16 @@ pub fn render(error: &Error, request_id: &str) -> Status {
         Error::PageToken => {
             details.add_bad_request_violation("page_token", "is not one that this list has given out");
         }
-        Error::Precondition { obstacle: _, subject, description } => {
+        Error::Precondition { obstacle, subject, description } => {
+            if let Obstacle::AlreadyRotated { successor } = obstacle {
+                facts.insert("successor".to_owned(), successor.to_string());
+                details.set_resource_info(
+                    resource_type(Kind::RootKey),
+                    successor.to_string(),
+                    "",
+                    description.as_str(),
+                );
+            }
             let violation = PreconditionViolation::new(reason.as_str(), subject.as_str(), description.as_str());
             details.set_precondition_failure(vec![violation]);
         }

@@ -16,7 +16,7 @@ use crate::store::tables::{self, Task};
 
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
-use super::listing::{Page, PageRequest, of};
+use super::listing::{ITEM_BYTES, Page, PageRequest, of};
 use super::{Done, Ostiary, Revision, Run, counts, due};
 
 /// What an API is to be.
@@ -140,7 +140,7 @@ impl Ostiary {
             if visible && part.as_ref().is_none_or(|part| api.name.folded().contains(part)) {
                 let key_count = reading.keys_of_api(api.workspace, api.id).await?;
                 found.push(CountedApi { api, key_count });
-                if walk.took_one() {
+                if walk.took(ITEM_BYTES) {
                     break;
                 }
             }

@@ -161,8 +161,9 @@ impl Ostiary {
         let mut events = Vec::new();
         while let Some((_, event)) = walk.next(&reading).await? {
             if filter.admits(&event) {
+                let bytes = event_payload(&event).len();
                 events.push(event);
-                if walk.took_one() {
+                if walk.took(bytes) {
                     break;
                 }
             }

@@ -20,6 +20,10 @@ use super::{Ostiary, Reading};
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Rows on a page at most.
 pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Bytes on a page, about: generated clients take messages of up to 4 MiB unless told otherwise.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// Bytes that an item takes besides what makes it larger than others.
+pub(super) const ITEM_BYTES: usize = 1_024;
 /// Rows looked at for one page at most; a filter that few rows pass gets shorter pages, not slower calls.
 const ROWS_SCANNED_MAX: usize = 20_000;
 /// Rows fetched at a time.
@@ -57,6 +61,7 @@ pub(super) struct Walk<'a, K: 'static, R: 'static, P> {
     chunk: std::vec::IntoIter<(K, R)>,
     scanned: usize,
     taken: usize,
+    bytes: usize,
     ended: bool,
 }
 
@@ -73,7 +78,18 @@ impl Ostiary {
         prefix.write(&mut scope);
         let seal = Seal { key: self.page_key, binding: page.binding, scope };
         let after = if page.token.is_empty() { None } else { Some(seal.open(&page.token)?) };
-        Ok(Walk { table, prefix, page, seal, after, chunk: Vec::new().into_iter(), scanned: 0, taken: 0, ended: false })
+        Ok(Walk {
+            table,
+            prefix,
+            page,
+            seal,
+            after,
+            chunk: Vec::new().into_iter(),
+            scanned: 0,
+            taken: 0,
+            bytes: 0,
+            ended: false,
+        })
     }
 }
 
@@ -100,10 +116,11 @@ impl<K: Part + Clone + 'static, R: Record<K> + 'static, P: Part> Walk<'_, K, R, 
         }
     }
 
-    /// Notes that the last row is on the page; whether the page is full with it.
-    pub fn took_one(&mut self) -> bool {
+    /// Notes that the last row is on the page with about so many bytes; whether the page is full with it.
+    pub fn took(&mut self, bytes: usize) -> bool {
         self.taken += 1;
-        self.taken >= self.page.size
+        self.bytes += bytes;
+        self.taken >= self.page.size || self.bytes >= PAGE_BYTES_MAX
     }
 
     /// The page with these rows on it, and the way to the next one if there are more rows to look at.

@@ -13,7 +13,7 @@ use crate::store::tables::{self, Task};
 
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
-use super::listing::{Page, PageRequest, of};
+use super::listing::{ITEM_BYTES, Page, PageRequest, of};
 use super::{Done, Ostiary, Revision, Run, due};
 
 mod holding;
@@ -169,7 +169,7 @@ impl Ostiary {
             };
             if visible && part.as_ref().is_none_or(contains) {
                 found.push(permission);
-                if walk.took_one() {
+                if walk.took(ITEM_BYTES) {
                     break;
                 }
             }

@@ -15,7 +15,7 @@ use crate::store::{Stop, Txn};
 use super::caller::Caller;
 use super::change::trying;
 use super::change::{Change, Effect, Halt};
-use super::listing::{Page, PageRequest, of};
+use super::listing::{ITEM_BYTES, Page, PageRequest, of};
 use super::permissions::{Living, insist_on_removals};
 use super::{Done, Ostiary, Reading, Revision, Run, counts, due};
 
@@ -223,8 +223,10 @@ impl Ostiary {
                 role.name.folded().contains(part) || role.description.as_str().to_ascii_lowercase().contains(part)
             };
             if visible && part.as_ref().is_none_or(contains) {
-                found.push(reading.counted_role(role).await?);
-                if walk.took_one() {
+                let role = reading.counted_role(role).await?;
+                let bytes = ITEM_BYTES + role.permissions.iter().map(|slug| slug.as_str().len()).sum::<usize>();
+                found.push(role);
+                if walk.took(bytes) {
                     break;
                 }
             }

@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
 use super::counts::{self, By};
 use super::due;
-use super::listing::{Page, PageRequest, of};
+use super::listing::{ITEM_BYTES, Page, PageRequest, of};
 use super::{Done, Ostiary, Reading, Retention, Revision, RootKeyUsage, Run};
 
 mod deletion;
@@ -178,7 +178,7 @@ fn expired(root_key: RootKeyId) -> Error {
 
 fn already_rotated(root_key: RootKeyId, successor: RootKeyId) -> Error {
     Error::Precondition {
-        obstacle: Obstacle::AlreadyRotated,
+        obstacle: Obstacle::AlreadyRotated { successor },
         subject: root_key.to_string(),
         description: format!("the root key has been rotated already; its successor is {successor}"),
     }
@@ -281,8 +281,10 @@ impl Ostiary {
             let described = self.described_root_key(&reading, root_key).await?;
             let used_before = |before: Timestamp| described.usage.last.is_none_or(|last| last < before);
             if filter.last_used_before.is_none_or(used_before) {
+                let grants = described.root_key.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
+                let bytes = ITEM_BYTES + grants;
                 found.push(described);
-                if walk.took_one() {
+                if walk.took(bytes) {
                     break;
                 }
             }

@@ -17,7 +17,7 @@ use crate::store::{Stop, Txn};
 
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
-use super::listing::{Page, PageRequest, of};
+use super::listing::{ITEM_BYTES, Page, PageRequest, of};
 use super::{Done, Ostiary, Reading, Revision, Run, due, root_keys};
 
 /// Rows counted at a time.
@@ -189,7 +189,7 @@ impl Ostiary {
             let visible = workspace.deleted.is_none() && caller.may(Capability::ReadWorkspace, workspace.id);
             if visible && part.as_ref().is_none_or(|part| workspace.name.folded().contains(part)) {
                 found.push(workspace);
-                if walk.took_one() {
+                if walk.took(ITEM_BYTES) {
                     break;
                 }
             }

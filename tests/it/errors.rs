@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostiary::domain::capability::Capability;
+use ostiary::domain::id::RootKeyId;
 use ostiary::domain::kind::Kind;
 use ostiary::domain::query::Query;
 use ostiary::domain::workspace::Quota;
@@ -31,6 +32,8 @@ enum Detail {
     Precondition(String),
     Retry(Duration),
     Quota(&'static str),
+    /// The root key that is in the way, and its successor.
+    Succeeded(String, String),
 }
 
 /// What is the same in all errors.
@@ -59,6 +62,11 @@ fn check(status: &Status, code: Code, reason: &str, detail: &Detail) {
         Detail::Precondition(expected) => subject = Some((reason.to_owned(), expected.clone())),
         Detail::Retry(expected) => retry = Some(*expected),
         Detail::Quota(expected) => quota = Some(*expected),
+        Detail::Succeeded(expected, successor) => {
+            subject = Some((reason.to_owned(), expected.clone()));
+            resource = Some(("ostiary.v1.RootKey".to_owned(), successor.clone()));
+            facts = vec![("successor", successor.clone())];
+        }
     }
     let told: Vec<(&str, String)> = info.metadata.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     // Facts may repeat what another detail says.
@@ -245,7 +253,12 @@ async fn preconditions(house: &House, operator: &Client) -> Vec<Case> {
     };
     vec![
         refused(failed(rotate(&expired.root_key_id).await), "ROOT_KEY_EXPIRED", &expired.root_key_id),
-        refused(again, "ALREADY_ROTATED", &rotated.root_key_id),
+        (
+            again,
+            Code::FailedPrecondition,
+            "ALREADY_ROTATED",
+            Detail::Succeeded(rotated.root_key_id, successor.root_key_id),
+        ),
         refused(last, "LAST_ADMINISTRATOR", &own),
         refused(operators, "OPERATOR_WORKSPACE", &workspace_id),
         refused(protected, "DELETE_PROTECTED", &api_id),
@@ -322,7 +335,7 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
     ];
     let obstacles = [
         Obstacle::RootKeyExpired,
-        Obstacle::AlreadyRotated,
+        Obstacle::AlreadyRotated { successor: RootKeyId::FIRST },
         Obstacle::LastAdministrator,
         Obstacle::OperatorWorkspace,
         Obstacle::DeleteProtected,
@@ -361,4 +374,17 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
     errors.extend(unique.map(|kind| Error::AlreadyExists { kind, name: String::new() }));
     let given: BTreeSet<String> = errors.iter().map(status::reason).collect();
     assert_eq!(given, declared());
+}
+
+#[tokio::test]
+async fn the_health_of_a_service_that_is_not_known_is_told_by_the_rules_of_health() {
+    let house = House::unswept().await;
+    let stranger = house.stranger().await;
+    let mut health = tonic_health::pb::health_client::HealthClient::new(stranger.channel);
+    let request = tonic_health::pb::HealthCheckRequest { service: "nope".into() };
+    assert_eq!(health.check(request.clone()).await.unwrap_err().code(), Code::NotFound);
+    for service in ["", "ostiary.v1.verify", "ostiary.v1.manage"] {
+        let request = tonic_health::pb::HealthCheckRequest { service: service.into() };
+        assert!(health.check(request).await.is_ok(), "{service}");
+    }
 }

@@ -6,7 +6,7 @@ use crate::domain::key::{DescribedKey, Key, Presence, State};
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::service::caller::Caller;
-use crate::service::listing::{Page, PageRequest, of};
+use crate::service::listing::{ITEM_BYTES, Page, PageRequest, of};
 use crate::service::{Done, Ostiary, Reading, Revision};
 use crate::store::tables;
 
@@ -132,7 +132,7 @@ impl KeyListing<'_> {
         if let Some(role) = self.role {
             let mut walk = ostiary.walk(&tables::ROLE_KEYS, (workspace, role), page)?;
             while let Some(((_, _, id), ())) = walk.next(reading).await? {
-                if self.take(id, &mut found).await? && walk.took_one() {
+                if self.take(id, &mut found).await? && walk.took(bytes(found.last())) {
                     break;
                 }
             }
@@ -140,7 +140,7 @@ impl KeyListing<'_> {
         } else if let Some(api) = self.filter.api {
             let mut walk = ostiary.walk(&tables::API_KEYS, (workspace, api), page)?;
             while let Some(((_, _, id), ())) = walk.next(reading).await? {
-                if self.take(id, &mut found).await? && walk.took_one() {
+                if self.take(id, &mut found).await? && walk.took(bytes(found.last())) {
                     break;
                 }
             }
@@ -148,7 +148,7 @@ impl KeyListing<'_> {
         } else {
             let mut walk = ostiary.walk(&tables::KEYS, of(workspace), page)?;
             while let Some((_, key)) = walk.next(reading).await? {
-                if self.consider(key, &mut found).await? && walk.took_one() {
+                if self.consider(key, &mut found).await? && walk.took(bytes(found.last())) {
                     break;
                 }
             }
@@ -182,4 +182,13 @@ impl KeyListing<'_> {
         }
         Ok(admitted)
     }
+}
+
+/// About how many bytes a key takes in an answer.
+fn bytes(described: Option<&DescribedKey>) -> usize {
+    described.map_or(0, |described| {
+        let metadata = crate::pb::from_facts(described.key.metadata.facts());
+        let slugs = described.permissions.iter().map(|slug| slug.as_str().len()).sum::<usize>();
+        ITEM_BYTES + prost::Message::encoded_len(&metadata) + slugs
+    })
 }

@@ -151,8 +151,12 @@ async fn a_name_or_slug_of_an_ids_shape_is_refused_because_it_would_be_taken_for
     assert_eq!(told(operator.roles().update_role(request).await), ["name"]);
     let request = pb::CreatePermissionRequest { slug: id("perm"), ..Default::default() };
     assert_eq!(told(operator.permissions().create_permission(request).await), ["slug"]);
-    // Only the full shape of an id of that kind is one.
-    for name in ["role_x", "ROLE_00000000000000000000000000", "perm_00000000000000000000000000"] {
+    let request = pb::CreateRoleRequest { name: id("api"), ..Default::default() };
+    assert_eq!(told(operator.roles().create_role(request).await), ["name"], "of whatever kind");
+    let request = pb::GetRoleRequest { role: id("perm"), ..Default::default() };
+    assert_eq!(told(operator.roles().get_role(request).await), ["role"]);
+    // Only the full shape of an id is one.
+    for name in ["role_x", "ROLE_00000000000000000000000000", "perms_00000000000000000000000000"] {
         operator.role(name, &[]).await;
         let request = pb::GetRoleRequest { role: name.into(), ..Default::default() };
         assert_eq!(operator.roles().get_role(request).await.unwrap().into_inner().role.unwrap().name, name);

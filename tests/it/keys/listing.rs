@@ -147,3 +147,27 @@ async fn pages_show_every_key_once_though_others_come_and_go_between_them() {
         client.keys().undelete_key(request).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_page_of_heavy_keys_is_cut_to_what_a_client_takes_and_the_rest_follows() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("heavy").await;
+    let text = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("x".repeat(60_000))) };
+    let metadata = prost_types::Struct { fields: [("weight".to_owned(), text)].into() };
+    for _ in 0..80 {
+        let metadata = Some(metadata.clone());
+        client.key(pb::CreateKeyRequest { api_id: api.api_id.clone(), metadata, ..Default::default() }).await;
+    }
+    let (mut seen, mut page_token, mut pages) = (0, String::new(), 0);
+    loop {
+        let request = pb::ListKeysRequest { page_size: 1_000, page_token, ..Default::default() };
+        let page = client.keys().list_keys(request).await.unwrap().into_inner();
+        assert!(prost::Message::encoded_len(&page) < 4 << 20);
+        (seen, page_token, pages) = (seen + page.keys.len(), page.next_page_token, pages + 1);
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (80, 3));
+}
