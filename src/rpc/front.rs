@@ -94,7 +94,7 @@ impl Front {
             path: &path,
             root_key: root_key.map(|id| id.to_string()).unwrap_or_default(),
             took: stopwatch.elapsed(),
-            code: if response.headers().contains_key(Status::GRPC_STATUS) { "REFUSED" } else { "OK" },
+            code: Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()),
         };
         line.write(door, error.as_ref());
         response
@@ -177,25 +177,26 @@ struct Line<'a> {
     path: &'a str,
     root_key: String,
     took: Duration,
-    /// What it answered, where that was no error of ostiary's.
-    code: &'static str,
+    /// The status that it was answered with.
+    code: Code,
 }
 
 impl Line<'_> {
     fn write(&self, door: Door, error: Option<&Error>) {
-        let Self { request_id, path, root_key, took, code: _ } = self;
+        let Self { request_id, path, root_key, took, code } = self;
         // As much as any method has: whoever makes one up does not fill the log.
         let method: String = path.trim_start_matches('/').chars().take(METHOD_LENGTH_MAX).collect();
-        let code = error.map_or_else(|| self.code.to_owned(), status::reason);
+        let code = format!("{code:?}");
+        let reason = error.map(status::reason).unwrap_or_default();
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let verifying = matches!(door, Door::Guarded(policy) if policy.effect == Effect::Verify);
         match error {
             Some(error) if error.is_fault() => {
                 let cause = format!("{error:?}");
-                tracing::error!(request_id, method, code, duration_us, root_key, cause, "call failed");
+                tracing::error!(request_id, method, code, reason, duration_us, root_key, cause, "call failed");
             }
-            _ if verifying => tracing::debug!(request_id, method, code, duration_us, root_key, "call"),
-            _ => tracing::info!(request_id, method, code, duration_us, root_key, "call"),
+            _ if verifying => tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call"),
+            _ => tracing::info!(request_id, method, code, reason, duration_us, root_key, "call"),
         }
     }
 }

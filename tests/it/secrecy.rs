@@ -187,7 +187,7 @@ fn every_call_has_one_line(format: &str, log: &str, calls: u32) {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(&id)).collect();
         assert_eq!(lines.len(), 1, "{id}: {lines:?}");
         let line = lines[0];
-        for field in ["request_id", "method", "code", "duration_us", "root_key"] {
+        for field in ["request_id", "method", "code", "reason", "duration_us", "root_key"] {
             let named = if format == "json" { format!("\"{field}\":") } else { format!("{field}=") };
             assert!(line.contains(&named), "{field}: {line}");
         }
