@@ -49,6 +49,7 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
         .build_transport(false)
         .build_server(served)
         .disable_comments(["."])
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .skip_debug(redacted.keys())
         .compile_fds(compiler.file_descriptor_set())?;
     if served {
@@ -61,7 +62,15 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
 /// A field of a message that has a secret in it.
 struct Field {
     name: String,
-    secret: bool,
+    shown: Shown,
+}
+
+/// How much of a field is printed.
+enum Shown {
+    Value,
+    /// For a oneof, whose type is printed nowhere else: whether it is set.
+    Presence,
+    Nothing,
 }
 
 /// The messages that carry a secret, with all their fields.
@@ -73,9 +82,19 @@ fn redacted(pool: &DescriptorPool) -> BTreeMap<String, Vec<Field>> {
     pool.all_messages()
         .filter(|message| message.fields().any(|field| is_secret(&field)))
         .map(|message| {
-            let fields =
-                message.fields().map(|field| Field { name: field.name().to_owned(), secret: is_secret(&field) });
-            (message.full_name().to_owned(), fields.collect())
+            // The fields of a oneof are one field in code, under the oneof's name; what is optional is no real one.
+            let alone = |field: &prost_reflect::FieldDescriptor| {
+                field.containing_oneof().is_none_or(|oneof| oneof.is_synthetic())
+            };
+            let fields = message.fields().filter(alone).map(|field| Field {
+                name: field.name().to_owned(),
+                shown: if is_secret(&field) { Shown::Nothing } else { Shown::Value },
+            });
+            let oneofs = message
+                .oneofs()
+                .filter(|oneof| !oneof.is_synthetic())
+                .map(|oneof| Field { name: oneof.name().to_owned(), shown: Shown::Presence });
+            (message.full_name().to_owned(), fields.chain(oneofs).collect())
         })
         .collect()
 }
@@ -88,11 +107,11 @@ fn redacted_debug(messages: &BTreeMap<String, Vec<Field>>) -> Result<String, Fai
         writeln!(code, "impl ::std::fmt::Debug for {name} {{")?;
         writeln!(code, "    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {{")?;
         write!(code, "        f.debug_struct(\"{name}\")")?;
-        for Field { name, secret } in fields {
-            if *secret {
-                write!(code, ".field(\"{name}\", &\"(hidden)\")")?;
-            } else {
-                write!(code, ".field(\"{name}\", &self.{name})")?;
+        for Field { name, shown } in fields {
+            match shown {
+                Shown::Value => write!(code, ".field(\"{name}\", &self.{name})")?,
+                Shown::Presence => write!(code, ".field(\"{name}\", &self.{name}.is_some())")?,
+                Shown::Nothing => write!(code, ".field(\"{name}\", &\"(hidden)\")")?,
             }
         }
         writeln!(code, ".finish()\n    }}\n}}")?;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::domain::capability::Capability;
-use crate::domain::id::RootKeyId;
+use crate::domain::id::{KeyId, RootKeyId};
 use crate::domain::kind::Kind;
 use crate::domain::workspace::Quota;
 use crate::domain::{Flaw, query::QueryFlaw, secret};
@@ -54,11 +54,22 @@ pub enum Unrecognised {
 pub enum Obstacle {
     /// The root key has expired, which is final.
     RootKeyExpired,
-    /// It has a successor already.
+    /// The root key has a successor already.
     AlreadyRotated {
         /// Which.
         successor: RootKeyId,
     },
+    /// The key has expired.
+    KeyExpired,
+    /// The key has been revoked, which is final.
+    KeyRevoked,
+    /// The key has a successor already.
+    AlreadyRerolled {
+        /// Which.
+        successor: KeyId,
+    },
+    /// The key may be used without limit, so there is no balance to change.
+    CreditsUnlimited,
     /// The workspace would be left without an administrator.
     LastAdministrator,
     /// The operator workspace can't be disabled or deleted.

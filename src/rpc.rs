@@ -23,6 +23,7 @@ mod fields;
 pub mod front;
 pub mod gate;
 mod keys;
+mod limits;
 mod page;
 mod permissions;
 pub mod policy;

@@ -19,6 +19,7 @@ pub mod audit;
 pub mod caller;
 pub mod change;
 mod counts;
+mod credits;
 mod deliveries;
 mod described;
 pub mod due;
@@ -75,6 +76,7 @@ pub struct Ostiary {
     usage: usage::Ledger,
     deliveries: deliveries::Deliveries,
     meters: quotas::Meters,
+    credits: credits::Purses,
 }
 
 /// An answer, and the state that it reflects.

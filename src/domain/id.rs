@@ -74,6 +74,12 @@ ids! {
     RoleId, "role";
     /// A permission of API keys.
     PermissionId, "perm";
+    /// Whose keys they are.
+    IdentityId, "id";
+    /// A set of things that are limited.
+    NamespaceId, "rlns";
+    /// An exception from a limit.
+    OverrideId, "rlor";
     /// An entry of the audit log.
     EventId, "evt";
     /// One call.
@@ -89,6 +95,9 @@ pub fn is_shape_of_any(text: &str) -> bool {
         KeyId::is_shape_of,
         RoleId::is_shape_of,
         PermissionId::is_shape_of,
+        IdentityId::is_shape_of,
+        NamespaceId::is_shape_of,
+        OverrideId::is_shape_of,
         EventId::is_shape_of,
         RequestId::is_shape_of,
     ];

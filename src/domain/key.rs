@@ -4,14 +4,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::api::Api;
+use super::credits::{Credits, Uses};
 use super::etag::Etag;
-use super::id::{ApiId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use super::id::{ApiId, IdentityId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use super::identity::limit_facts;
+use super::limit::Limits;
 use super::name::Name;
 use super::network::AllowList;
 use super::permission::Slug;
 use super::query::Query;
 use super::role::Held;
 use super::root_key::moment_fact;
+use super::rotation::{RotationRefused, rest_of_life};
 use super::secret::{Digest, Prefix, Secret};
 use super::time::{Expiry, Timestamp};
 use super::value::{Facts, Metadata, Value};
@@ -28,6 +32,13 @@ pub enum Presence {
     Deleted(Timestamp),
     /// Deleted at this moment for good.
     Gone(Timestamp),
+    /// Revoked by a filter, for good; the record stays for a while and says so.
+    Revoked {
+        /// When.
+        at: Timestamp,
+        /// By the cut that was made at this revision.
+        by: u64,
+    },
 }
 
 /// An API key as stored: everything but its secret.
@@ -47,6 +58,8 @@ pub struct Key {
     pub start: String,
     /// How it is found.
     pub digest: Digest,
+    /// Whose it is. The identity may have been deleted since.
+    pub identity: Option<IdentityId>,
     /// What the developer keeps beside it.
     pub metadata: Metadata,
     /// Roles it holds, in the order of their ids. Some of them may have been deleted since.
@@ -59,6 +72,15 @@ pub struct Key {
     pub expiry: Expiry,
     /// From where it may be used.
     pub allowed: AllowList,
+    /// How often it may be used.
+    pub limits: Limits,
+    /// The account that it shares with all that it was rerolled from and to, named after the first of them. None: it has
+    /// never been rerolled and may be used without limit.
+    pub meter: Option<KeyId>,
+    /// Whose successor it is.
+    pub rotated_from: Option<KeyId>,
+    /// Its successor.
+    pub rotated_to: Option<KeyId>,
     /// Who made it.
     pub created_by: RootKeyId,
     /// When it was made.
@@ -69,6 +91,8 @@ pub struct Key {
     pub etag: Etag,
     /// Whether it is still there.
     pub presence: Presence,
+    /// The revision at which it was written last: cuts made later may take it.
+    pub written: u64,
 }
 
 /// What became of a key: the first that applies, in this order, so that what is hardest to undo comes first.
@@ -76,14 +100,31 @@ pub struct Key {
 /// A verification refuses in another order, in which being disabled comes before having expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// Revoked by a filter, for good.
+    Revoked,
     /// Deleted; can be restored for a while.
     Deleted,
     /// Its life is over.
     Expired,
     /// Switched off.
     Disabled,
+    /// It lives on for its grace period only.
+    RotatedOut,
     /// Good.
     Active,
+}
+
+/// What a rerolled key is made of besides its predecessor.
+#[derive(Debug, Clone)]
+pub struct Successor {
+    /// The new id.
+    pub id: KeyId,
+    /// How it will be found.
+    pub digest: Digest,
+    /// How it will be shown.
+    pub start: String,
+    /// Who rerolls.
+    pub by: RootKeyId,
 }
 
 /// A key together with its secret: the only value that holds both, made once and handed out once.
@@ -113,6 +154,10 @@ pub struct DescribedKey {
     pub roles: Vec<RoleRef>,
     /// The permissions it holds directly that still exist.
     pub permissions: Vec<Slug>,
+    /// What the developer calls its identity, if that still exists.
+    pub external_id: Option<Name>,
+    /// What is left to use, unless it may be used without limit.
+    pub credits: Option<Credits>,
     /// When it was last verified, as far as is known.
     pub last_used: Option<Timestamp>,
 }
@@ -128,6 +173,8 @@ pub struct Question<'a> {
     pub client: Option<IpAddr>,
     /// What the key should be allowed to do.
     pub query: Option<&'a Query>,
+    /// How many credits the call costs.
+    pub cost: u64,
 }
 
 /// What a verdict needs to know besides the key itself.
@@ -139,6 +186,10 @@ pub struct Surroundings<'a> {
     pub api: Option<&'a Api>,
     /// The permissions that count: held directly or through a role, all of them existing.
     pub permissions: &'a [Slug],
+    /// The rate limits that the call would exceed.
+    pub exceeded: &'a [Name],
+    /// What is left to use.
+    pub uses: Uses,
 }
 
 /// The answer about a key. The first refusal wins.
@@ -154,6 +205,10 @@ pub enum Verdict {
     Forbidden,
     /// It lacks these permissions.
     InsufficientPermissions(Vec<String>),
+    /// It is used too often, by these limits.
+    RateLimited(Vec<String>),
+    /// It has too few credits left.
+    UsageExceeded,
     /// It is good.
     Valid,
 }
@@ -167,6 +222,8 @@ impl Verdict {
             Self::Expired => "the key has expired".to_owned(),
             Self::Forbidden => "the key may not be used from this address".to_owned(),
             Self::InsufficientPermissions(missing) => format!("the key lacks {}", missing.join(", ")),
+            Self::RateLimited(exceeded) => format!("the key is used too often: {}", exceeded.join(", ")),
+            Self::UsageExceeded => "the key has too few credits left".to_owned(),
             Self::Valid => String::new(),
         }
     }
@@ -175,21 +232,26 @@ impl Verdict {
 impl Key {
     /// What became of it.
     pub fn state(&self, now: Timestamp) -> State {
-        if self.presence != Presence::Here {
-            State::Deleted
-        } else if self.expiry.has_passed(now) {
+        match self.presence {
+            Presence::Revoked { .. } => return State::Revoked,
+            Presence::Deleted(_) | Presence::Gone(_) => return State::Deleted,
+            Presence::Here => {}
+        }
+        if self.expiry.has_passed(now) {
             State::Expired
         } else if !self.enabled {
             State::Disabled
+        } else if self.rotated_to.is_some() {
+            State::RotatedOut
         } else {
             State::Active
         }
     }
 
-    /// Whether nothing brings it back: deleted for good, or longer ago than a deleted key can be restored.
+    /// Whether there is nothing left of it to be shown: deleted for good, or longer ago than a deleted key can be restored.
     pub fn is_gone(&self, now: Timestamp, restorable: Duration) -> bool {
         match self.presence {
-            Presence::Here => false,
+            Presence::Here | Presence::Revoked { .. } => false,
             Presence::Deleted(at) => Expiry::At(at.after(restorable)).has_passed(now),
             Presence::Gone(_) => true,
         }
@@ -197,11 +259,10 @@ impl Key {
 
     /// Whether this key is good for what is asked: the meaning of the product, from top to bottom.
     ///
-    /// Rate limits and credits, when a key carries them, are judged between the permissions and the last line;
-    /// revocations by filter belong to the first question.
+    /// Cuts have been applied to it before.
     pub fn verdict(&self, question: Question<'_>, around: Surroundings<'_>) -> Verdict {
-        let Question { now, audience, client, query } = question;
-        let Surroundings { caller_may_verify, api, permissions } = around;
+        let Question { now, audience, client, query, cost } = question;
+        let Surroundings { caller_may_verify, api, permissions, exceeded, uses } = around;
         let Some(api) = api.filter(|api| api.deleted.is_none()) else { return Verdict::NotFound };
         if self.presence != Presence::Here || !caller_may_verify || audience.is_some_and(|wanted| wanted != self.api) {
             return Verdict::NotFound;
@@ -221,7 +282,52 @@ impl Key {
                 return Verdict::InsufficientPermissions(query.missing(holds).into_iter().map(str::to_owned).collect());
             }
         }
+        if !exceeded.is_empty() {
+            return Verdict::RateLimited(exceeded.iter().map(ToString::to_string).collect());
+        }
+        if !uses.affords(cost) {
+            return Verdict::UsageExceeded;
+        }
         Verdict::Valid
+    }
+
+    /// Whether it counts among those that there are: its successor counts for one that has been rerolled.
+    pub fn is_counted(&self) -> bool {
+        self.presence == Presence::Here && self.rotated_to.is_none()
+    }
+
+    /// The name of what all its generations share.
+    pub fn lineage(&self) -> KeyId {
+        self.meter.unwrap_or(self.id)
+    }
+
+    /// Makes the successor, and ends this one's life after `grace`, never later than it would have ended anyway. Both
+    /// count against the same account and limits.
+    pub fn rerolled(
+        &self,
+        successor: Successor,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<(Self, Self), RotationRefused<KeyId>> {
+        let rest = rest_of_life(self.rotated_to, self.expiry, grace, now)?;
+        let Successor { id, digest, start, by } = successor;
+        let meter = Some(self.lineage());
+        let previous =
+            Self { rotated_to: Some(id), expiry: rest, meter, updated: now, etag: self.etag.next(), ..self.clone() };
+        let next = Self {
+            id,
+            digest,
+            start,
+            meter,
+            rotated_from: Some(self.id),
+            rotated_to: None,
+            created_by: by,
+            created: now,
+            updated: now,
+            etag: Etag::FIRST,
+            ..self.clone()
+        };
+        Ok((next, previous))
     }
 
     /// What the audit log says of it, without its metadata, which may be personal.
@@ -237,6 +343,10 @@ impl Key {
             ("metadata_fields".into(), self.metadata.facts().keys().map(String::as_str).collect::<Value>()),
         ]);
         facts.extend(self.expiry.moment().map(|moment| ("expire_time".into(), moment_fact(moment))));
+        facts.extend(self.identity.map(|id| ("identity_id".into(), id.to_string().into())));
+        facts.extend((!self.limits.is_empty()).then(|| ("rate_limits".into(), limit_facts(&self.limits))));
+        facts.extend(self.rotated_from.map(|id| ("rotated_from".into(), id.to_string().into())));
+        facts.extend(self.rotated_to.map(|id| ("rotated_to".into(), id.to_string().into())));
         facts
     }
 }

@@ -15,11 +15,27 @@ pub enum Kind {
     Role,
     /// A permission of API keys.
     Permission,
+    /// Whose keys they are.
+    Identity,
+    /// A set of things that are limited.
+    Namespace,
+    /// An exception from a limit.
+    Override,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Workspace, Self::RootKey, Self::Api, Self::Key, Self::Role, Self::Permission];
+    pub const ALL: [Self; 9] = [
+        Self::Workspace,
+        Self::RootKey,
+        Self::Api,
+        Self::Key,
+        Self::Role,
+        Self::Permission,
+        Self::Identity,
+        Self::Namespace,
+        Self::Override,
+    ];
 
     /// What it is called in a sentence.
     pub const fn noun(self) -> &'static str {
@@ -30,6 +46,9 @@ impl Kind {
             Self::Key => "key",
             Self::Role => "role",
             Self::Permission => "permission",
+            Self::Identity => "identity",
+            Self::Namespace => "namespace",
+            Self::Override => "override",
         }
     }
 
@@ -42,6 +61,9 @@ impl Kind {
             Self::Key => "key",
             Self::Role => "role",
             Self::Permission => "permission",
+            Self::Identity => "identity",
+            Self::Namespace => "namespace",
+            Self::Override => "override",
         }
     }
 

@@ -18,6 +18,14 @@ pub const KEY_NAME: RangeInclusive<usize> = 0..=255;
 pub const PERMISSION_NAME: RangeInclusive<usize> = 0..=255;
 /// How long the name of a workspace is.
 pub const WORKSPACE_NAME: RangeInclusive<usize> = 1..=255;
+/// How long an external id is.
+pub const EXTERNAL_ID: RangeInclusive<usize> = 1..=255;
+/// How long the name of a rate limit is.
+pub const LIMIT_NAME: RangeInclusive<usize> = 1..=128;
+/// How long the name of a namespace is.
+pub const NAMESPACE_NAME: RangeInclusive<usize> = 1..=255;
+/// How long the identifier of what is limited is.
+pub const IDENTIFIER: RangeInclusive<usize> = 1..=255;
 /// How long a description is; there may be none.
 pub const DESCRIPTION: RangeInclusive<usize> = 0..=512;
 

@@ -7,12 +7,11 @@ use super::etag::Etag;
 use super::id::{RootKeyId, WorkspaceId};
 use super::name::Name;
 use super::network::AllowList;
+use super::rotation::{RotationRefused, rest_of_life};
 use super::secret::{Digest, Secret};
 use super::time::{Expiry, Timestamp};
 use super::value::{Facts, Value};
 
-/// The longest time that a rotated root key may live on.
-pub const GRACE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The shortest time that a root key which rotates itself must leave itself, unless it insists.
 pub const SELF_ROTATION_GRACE_MIN: Duration = Duration::from_secs(60);
 
@@ -88,15 +87,6 @@ impl Excess {
             Self::Addresses => "addresses",
         }
     }
-}
-
-/// Why a root key can't be rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RotationRefused {
-    /// Its life is over.
-    Expired,
-    /// It has this successor already.
-    AlreadyRotated(RootKeyId),
 }
 
 /// What an issued root key is made of besides its predecessor.
@@ -190,22 +180,11 @@ impl RootKey {
         successor: Successor,
         grace: Duration,
         now: Timestamp,
-    ) -> Result<(Self, Self), RotationRefused> {
-        // Asked first: whoever lost a race against a rotation without grace needs the successor, not a new root key.
-        if let Some(successor) = self.rotated_to {
-            return Err(RotationRefused::AlreadyRotated(successor));
-        }
-        if self.expiry.has_passed(now) {
-            return Err(RotationRefused::Expired);
-        }
+    ) -> Result<(Self, Self), RotationRefused<RootKeyId>> {
+        let rest = rest_of_life(self.rotated_to, self.expiry, grace, now)?;
         let Successor { id, digest, start, by } = successor;
-        let previous = Self {
-            rotated_to: Some(id),
-            expiry: self.expiry.earlier(Expiry::At(now.after(grace))),
-            updated: now,
-            etag: self.etag.next(),
-            ..self.clone()
-        };
+        let previous =
+            Self { rotated_to: Some(id), expiry: rest, updated: now, etag: self.etag.next(), ..self.clone() };
         let next = Self {
             id,
             digest,

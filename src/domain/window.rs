@@ -19,15 +19,20 @@ pub struct Window {
 /// The answer to whether something may happen now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It may, and so many more may follow at once.
+    /// It may.
     Admitted {
-        /// How many.
+        /// How much more may follow at once.
         left: u64,
+        /// How long until all of the limit is free again, if nothing else happens meanwhile.
+        whole_after: Duration,
     },
-    /// Not before this span has passed, if nothing else happens meanwhile.
+    /// It may not.
     Refused {
-        /// How long.
-        retry_after: Duration,
+        /// How much would fit instead.
+        left: u64,
+        /// How long until it fits, if nothing else happens meanwhile; none if it is more than the limit ever lets
+        /// through.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -37,20 +42,53 @@ impl Window {
         Self { number, current, previous }
     }
 
+    /// Its number, what has happened in it, and what happened in the one before.
+    pub const fn parts(self) -> (u64, u64, u64) {
+        (self.number, self.current, self.previous)
+    }
+
     /// Counts `cost` if it fits within `limit` in any span of this length; else nothing.
     ///
     /// The span is at least a millisecond long.
     pub fn admit(&mut self, now: Timestamp, span: Duration, limit: u64, cost: u64) -> Admission {
-        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
+        let admission = self.admission(now, span, limit, cost);
+        if matches!(admission, Admission::Admitted { .. }) {
+            self.count(now, span, cost);
+        }
+        admission
+    }
+
+    /// Whether `cost` fits within `limit` in any span of this length. Counts nothing.
+    pub fn admission(mut self, now: Timestamp, span: Duration, limit: u64, cost: u64) -> Admission {
+        let span = millis(span);
         self.slide(now.millis() / span);
         let elapsed = now.millis() % span;
         let used = self.current.saturating_add(weighted(self.previous, span - elapsed, span));
         if used.saturating_add(cost) <= limit {
             self.current = self.current.saturating_add(cost);
-            return Admission::Admitted { left: limit - used - cost };
+            let whole = self.wait(span, elapsed, 0, 0);
+            return Admission::Admitted { left: limit - used - cost, whole_after: Duration::from_millis(whole) };
         }
-        let wait = self.wait(span, elapsed, limit, cost);
-        Admission::Refused { retry_after: Duration::from_millis(wait) }
+        let retry_after = (cost <= limit).then(|| Duration::from_millis(self.wait(span, elapsed, limit, cost)));
+        Admission::Refused { left: limit.saturating_sub(used), retry_after }
+    }
+
+    /// Counts `cost`, whether or not it fits.
+    pub fn count(&mut self, now: Timestamp, span: Duration, cost: u64) {
+        self.slide(now.millis() / millis(span));
+        self.current = self.current.saturating_add(cost);
+    }
+
+    /// Takes back what was counted last, as far as it still counts.
+    pub fn uncount(&mut self, cost: u64) {
+        self.current = self.current.saturating_sub(cost);
+    }
+
+    /// Whether nothing that happened in it counts any more.
+    pub fn is_over(self, now: Timestamp, span: Duration) -> bool {
+        let Self { number, current, previous } = self;
+        let passed = (now.millis() / millis(span)).saturating_sub(number);
+        passed > 1 || (passed == 1 && current == 0) || (current == 0 && previous == 0)
     }
 
     /// Moves on to the window of this number. One that lies behind leaves it as it is.
@@ -62,19 +100,19 @@ impl Window {
         }
     }
 
-    /// Milliseconds until the cost fits, if nothing else happens meanwhile.
+    /// Milliseconds until the cost, which is at most the limit, fits, if nothing else happens meanwhile.
     fn wait(&self, span: u64, elapsed: u64, limit: u64, cost: u64) -> u64 {
-        if cost > limit {
-            // It never fits; what can be said is when the window is empty.
-            return (span - elapsed).saturating_add(span);
-        }
-        let room = limit - cost;
+        let room = limit.saturating_sub(cost);
         // Within this window the previous one fades; in the next one this one does.
         match room.checked_sub(self.current) {
             Some(room) => fading(self.previous, room, span).saturating_sub(elapsed),
             None => (span - elapsed).saturating_add(fading(self.current, room, span)),
         }
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// `floor(count × part / whole)`.
@@ -104,27 +142,40 @@ mod tests {
         Timestamp::from_millis_saturating(1_000_000 + millis)
     }
 
-    fn asked(current: u64, previous: u64, elapsed: u64, cost: u64) -> Admission {
-        Window::new(1_000, current, previous).admit(at(elapsed), SPAN, 10, cost)
+    /// How much is left if the cost fits within 10.
+    fn asked(current: u64, previous: u64, elapsed: u64, cost: u64) -> Option<u64> {
+        match Window::new(1_000, current, previous).admit(at(elapsed), SPAN, 10, cost) {
+            Admission::Admitted { left, .. } => Some(left),
+            Admission::Refused { .. } => None,
+        }
     }
 
     #[test]
     fn the_limit_is_met_exactly() {
-        assert_eq!(asked(9, 0, 0, 1), Admission::Admitted { left: 0 });
-        assert_eq!(asked(10, 0, 0, 0), Admission::Admitted { left: 0 });
-        assert!(matches!(asked(10, 0, 0, 1), Admission::Refused { .. }));
+        assert_eq!(asked(9, 0, 0, 1), Some(0));
+        assert_eq!(asked(10, 0, 0, 0), Some(0));
+        assert_eq!(asked(10, 0, 0, 1), None);
     }
 
     #[test]
     fn the_previous_window_counts_by_the_part_still_covered() {
-        assert!(matches!(asked(5, 10, 500, 1), Admission::Refused { .. }));
-        assert_eq!(asked(5, 10, 990, 1), Admission::Admitted { left: 4 });
+        assert_eq!(asked(5, 10, 500, 1), None);
+        assert_eq!(asked(5, 10, 990, 1), Some(4));
     }
 
     #[test]
     fn windows_long_past_do_not_count() {
         let mut window = Window::new(10, 10, 10);
-        assert_eq!(window.admit(at(0), SPAN, 10, 10), Admission::Admitted { left: 0 });
+        assert!(window.is_over(at(0), SPAN));
+        assert!(matches!(window.admit(at(0), SPAN, 10, 10), Admission::Admitted { left: 0, .. }));
+        assert!(!window.is_over(at(1_999), SPAN));
+        assert!(window.is_over(at(2_000), SPAN));
+    }
+
+    #[test]
+    fn what_is_more_than_the_limit_never_passes_and_says_so() {
+        let refused = Window::new(1_000, 3, 0).admission(at(0), SPAN, 10, 11);
+        assert_eq!(refused, Admission::Refused { left: 7, retry_after: None });
     }
 
     proptest! {
@@ -133,14 +184,30 @@ mod tests {
             current in 0u64..30, previous in 0u64..30, elapsed in 0u64..1_000, cost in 1u64..=10,
         ) {
             let window = Window::new(1_000, current, previous);
-            if let Admission::Refused { retry_after } = window.clone().admit(at(elapsed), SPAN, 10, cost) {
-                let wait = u64::try_from(retry_after.as_millis()).unwrap();
+            if let Admission::Refused { retry_after, .. } = window.admission(at(elapsed), SPAN, 10, cost) {
+                let wait = u64::try_from(retry_after.unwrap().as_millis()).unwrap();
                 prop_assert!(wait > 0);
-                let then = |wait| window.clone().admit(at(elapsed + wait), SPAN, 10, cost);
+                let then = |wait| window.admission(at(elapsed + wait), SPAN, 10, cost);
                 let passes = matches!(then(wait), Admission::Admitted { .. });
                 let passed_before = matches!(then(wait - 1), Admission::Admitted { .. });
                 prop_assert!(passes, "after {wait} ms");
                 prop_assert!(!passed_before, "already after {} ms", wait - 1);
+            }
+        }
+
+        #[test]
+        fn the_limit_is_whole_again_when_it_says_and_not_a_millisecond_before(
+            current in 0u64..30, previous in 0u64..30, elapsed in 0u64..1_000, cost in 0u64..=10,
+        ) {
+            let mut window = Window::new(1_000, current, previous);
+            if let Admission::Admitted { whole_after, .. } = window.admit(at(elapsed), SPAN, 100, cost) {
+                let wait = u64::try_from(whole_after.as_millis()).unwrap();
+                let whole = |wait| matches!(
+                    window.admission(at(elapsed + wait), SPAN, 100, 0),
+                    Admission::Admitted { left: 100, .. }
+                );
+                prop_assert!(whole(wait), "after {wait} ms");
+                prop_assert!(wait == 0 || !whole(wait - 1), "already after {} ms", wait - 1);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! A tenant: everything belongs to exactly one, and nothing crosses it.
 
+use super::cut::Cut;
 use super::etag::Etag;
 use super::id::WorkspaceId;
+use super::import::Algorithm;
+use super::key::{Key, Presence};
 use super::name::Name;
 use super::time::Timestamp;
 use super::value::{Facts, Value};
@@ -72,9 +75,26 @@ pub struct Workspace {
     pub etag: Etag,
     /// When it was deleted, for good.
     pub deleted: Option<Timestamp>,
+    /// Revocations by filter whose keys have not all been marked yet, the oldest first.
+    pub cuts: Vec<Cut>,
+    /// How digests were made that have ever been imported, so that secrets of other shapes are looked for.
+    pub imported: Vec<Algorithm>,
 }
 
 impl Workspace {
+    /// A key as it is, of which only the record is at hand: revoked, if a cut takes it that it has not been marked with
+    /// yet. The first cut that does is the one that did it.
+    #[must_use]
+    pub fn settled(&self, key: Key) -> Key {
+        match key.presence {
+            Presence::Gone(_) | Presence::Revoked { .. } => key,
+            Presence::Here | Presence::Deleted(_) => match self.cuts.iter().find(|cut| cut.takes(&key)) {
+                Some(cut) => Key { presence: Presence::Revoked { at: cut.at, by: cut.revision }, ..key },
+                None => key,
+            },
+        }
+    }
+
     /// What the audit log says of it.
     pub fn facts(&self) -> Facts {
         let mut facts =

@@ -331,14 +331,26 @@ fn to_span(span: prost_types::Duration, bounds: &RangeInclusive<Duration>) -> Re
 pub struct Mask(Option<HashSet<String>>);
 
 /// What an update wants of a field.
-enum Wish<T> {
+pub enum Wish<T> {
+    /// That it stays as it is.
     Keep,
+    /// That it becomes this.
     Set(T),
+    /// That it becomes empty.
     Clear,
 }
 
 impl Mask {
-    fn wish<T>(&self, field: &str, sent: Option<T>) -> Wish<T> {
+    /// What is wanted of a part of a field: nothing unless the mask names it.
+    pub fn part<T>(&self, path: &str, sent: Option<T>) -> Wish<T> {
+        match &self.0 {
+            None => Wish::Keep,
+            Some(_) => self.wish(path, sent),
+        }
+    }
+
+    /// What is wanted of a field.
+    pub fn wish<T>(&self, field: &str, sent: Option<T>) -> Wish<T> {
         match (&self.0, sent) {
             (None, None) => Wish::Keep,
             (None, Some(sent)) => Wish::Set(sent),

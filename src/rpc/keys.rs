@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use crate::domain::Flaw;
 use crate::domain::id::{ApiId, KeyId, RootKeyId};
 use crate::domain::key::{DescribedKey, IssuedKey, Presence, RoleRef, State};
+use crate::domain::limit::Limits;
 use crate::domain::name::{KEY_NAME, Name};
 use crate::domain::network::AllowList;
 use crate::domain::secret::Secret;
@@ -18,6 +19,7 @@ use crate::service::{Assignment, Done, PermissionAssignment, RoleAssignment};
 
 use super::convert::{expire_time, metadata, moment, networks};
 use super::fields::{Fields, list};
+use super::limits::{shown_credits, shown_limits};
 use super::page::page;
 use super::root_keys::{flat, plaintext};
 use super::{Clock, Desk, admitted, answer, clock, run};
@@ -215,6 +217,46 @@ impl pb::key_service_server::KeyService for Desk {
     ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
         super::verify::verify_key(self, request).await
     }
+
+    async fn revoke_keys(&self, _: Request<pb::RevokeKeysRequest>) -> Result<Response<pb::RevokeKeysResponse>, Status> {
+        Err(Error::Unimplemented.into())
+    }
+
+    async fn reroll_key(&self, _: Request<pb::RerollKeyRequest>) -> Result<Response<pb::RerollKeyResponse>, Status> {
+        Err(Error::Unimplemented.into())
+    }
+
+    async fn adjust_credits(
+        &self,
+        _: Request<pb::AdjustCreditsRequest>,
+    ) -> Result<Response<pb::AdjustCreditsResponse>, Status> {
+        Err(Error::Unimplemented.into())
+    }
+
+    type ImportKeysStream = futures::stream::BoxStream<'static, Result<pb::ImportKeysResponse, Status>>;
+
+    async fn import_keys(
+        &self,
+        _: Request<tonic::Streaming<pb::ImportKeysRequest>>,
+    ) -> Result<Response<Self::ImportKeysStream>, Status> {
+        Err(Error::Unimplemented.into())
+    }
+
+    async fn batch_verify_keys(
+        &self,
+        _: Request<pb::BatchVerifyKeysRequest>,
+    ) -> Result<Response<pb::BatchVerifyKeysResponse>, Status> {
+        Err(Error::Unimplemented.into())
+    }
+
+    type StreamVerifyKeysStream = futures::stream::BoxStream<'static, Result<pb::StreamVerifyKeysResponse, Status>>;
+
+    async fn stream_verify_keys(
+        &self,
+        _: Request<tonic::Streaming<pb::StreamVerifyKeysRequest>>,
+    ) -> Result<Response<Self::StreamVerifyKeysStream>, Status> {
+        Err(Error::Unimplemented.into())
+    }
 }
 
 /// What an assignment names: at least one thing, unless it replaces all.
@@ -257,6 +299,9 @@ fn draft(request: pb::CreateKeyRequest, clock: Clock) -> Result<KeyDraft, Error>
         expiration,
         allowed_cidrs,
         validate_only: _,
+        external_id,
+        credits,
+        rate_limits,
     } = request;
     let mut fields = Fields::default();
     let api = fields.id("api_id", &api_id, ApiId::parse);
@@ -273,6 +318,9 @@ fn draft(request: pb::CreateKeyRequest, clock: Clock) -> Result<KeyDraft, Error>
         }
     };
     let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
+    let external_id = external_id.map_or(Some(None), |text| fields.external_id("external_id", &text).map(Some));
+    let credits = fields.credits("credits", credits);
+    let limits = fields.limits("rate_limits", rate_limits);
     let draft = || {
         Some(KeyDraft {
             api: api?,
@@ -284,6 +332,9 @@ fn draft(request: pb::CreateKeyRequest, clock: Clock) -> Result<KeyDraft, Error>
             enabled: enabled.unwrap_or(true),
             expiry: expiry?,
             allowed: allowed?,
+            external_id: external_id?,
+            credits: credits?,
+            limits: limits?,
         })
     };
     fields.finish(draft())
@@ -302,10 +353,26 @@ fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch
         update_mask,
         etag: _,
         validate_only: _,
+        external_id,
+        credits,
+        rate_limits,
     } = request;
     let mut fields = Fields::default();
     let id = fields.id("key_id", &key_id, KeyId::parse);
-    let known = ["name", "metadata", "enabled", "expire_time", "allowed_cidrs", "roles", "permissions"];
+    let known = [
+        "name",
+        "metadata",
+        "enabled",
+        "expire_time",
+        "allowed_cidrs",
+        "roles",
+        "permissions",
+        "external_id",
+        "credits",
+        "credits.remaining",
+        "credits.refill",
+        "rate_limits",
+    ];
     let mask = fields.mask(update_mask, &known, &["api_id", "prefix"]);
     let name =
         fields.patched_or(&mask, "name", name, Name::default(), |fields, name| fields.name("name", &name, KEY_NAME));
@@ -325,6 +392,14 @@ fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch
     let permissions = fields.patched_or(&mask, "permissions", list(permissions), Vec::new(), |fields, texts| {
         fields.permissions("permissions", &texts)
     });
+    let external_id = fields.patched_or(&mask, "external_id", external_id, None, |fields, text| {
+        fields.external_id("external_id", &text).map(Some)
+    });
+    let credits = fields.credits_patch(&mask, credits);
+    let rate_limits = (!rate_limits.is_empty()).then_some(rate_limits);
+    let limits = fields.patched_or(&mask, "rate_limits", rate_limits, Limits::default(), |fields, limits| {
+        fields.limits("rate_limits", limits)
+    });
     let patch = || {
         Some((
             id?,
@@ -336,6 +411,9 @@ fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch
                 allowed: allowed?,
                 roles: roles?,
                 permissions: permissions?,
+                external_id: external_id?,
+                credits: credits?,
+                limits: limits?,
             },
         ))
     };
@@ -353,6 +431,7 @@ fn to_filter(fields: &mut Fields, filter: pb::ListKeysFilter, deleted: Shown) ->
         created_by,
         expire_before,
         last_used_before,
+        identity,
     } = filter;
     let api = fields.optional_id("filter.api_id", api_id.as_deref(), ApiId::parse);
     let role = role.map_or(Some(None), |text| fields.role("filter.role", &text).map(Some));
@@ -363,6 +442,8 @@ fn to_filter(fields: &mut Fields, filter: pb::ListKeysFilter, deleted: Shown) ->
         Some(Ok(pb::KeyState::Disabled)) => Some(Some(State::Disabled)),
         Some(Ok(pb::KeyState::Expired)) => Some(Some(State::Expired)),
         Some(Ok(pb::KeyState::Deleted)) => Some(Some(State::Deleted)),
+        Some(Ok(pb::KeyState::RotatedOut)) => Some(Some(State::RotatedOut)),
+        Some(Ok(pb::KeyState::Revoked)) => Some(Some(State::Revoked)),
         Some(Ok(pb::KeyState::Unspecified) | Err(_)) => {
             fields.refuse("filter.state", Flaw::new("must be a KeyState other than UNSPECIFIED"));
             None
@@ -373,8 +454,10 @@ fn to_filter(fields: &mut Fields, filter: pb::ListKeysFilter, deleted: Shown) ->
     let created_by = fields.optional_id("filter.created_by", created_by.as_deref(), RootKeyId::parse);
     let expire_before = fields.moment("filter.expire_before", expire_before);
     let last_used_before = fields.moment("filter.last_used_before", last_used_before);
+    let identity = identity.map_or(Some(None), |text| fields.identity("filter.identity", &text).map(Some));
     Some(KeyFilter {
         api: api?,
+        identity: identity?,
         role: role?,
         permission: permission?,
         state: state?,
@@ -395,12 +478,14 @@ pub(super) fn key_roles(roles: Vec<RoleRef>) -> Vec<pb::KeyRole> {
 }
 
 fn shown(described: DescribedKey, now: Timestamp) -> pb::Key {
-    let DescribedKey { key, roles, permissions, last_used } = described;
+    let DescribedKey { key, roles, permissions, external_id, credits, last_used } = described;
     let state = match key.state(now) {
         State::Active => pb::KeyState::Active,
         State::Disabled => pb::KeyState::Disabled,
         State::Expired => pb::KeyState::Expired,
         State::Deleted => pb::KeyState::Deleted,
+        State::RotatedOut => pb::KeyState::RotatedOut,
+        State::Revoked => pb::KeyState::Revoked,
     };
     pb::Key {
         key_id: key.id.to_string(),
@@ -418,11 +503,18 @@ fn shown(described: DescribedKey, now: Timestamp) -> pb::Key {
         expire_time: expire_time(key.expiry),
         delete_time: match key.presence {
             Presence::Here => None,
-            Presence::Deleted(at) | Presence::Gone(at) => Some(moment(at)),
+            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, by: _ } => Some(moment(at)),
         },
         last_used_time: last_used.map(moment),
         allowed_cidrs: networks(&key.allowed),
         created_by: key.created_by.to_string(),
         etag: key.etag.to_string(),
+        // An identity that has been deleted is nobody's.
+        identity_id: key.identity.filter(|_| external_id.is_some()).map(|id| id.to_string()),
+        external_id: external_id.map(|id| id.to_string()),
+        credits: credits.map(shown_credits),
+        rate_limits: shown_limits(&key.limits),
+        rotated_from: key.rotated_from.map(|id| id.to_string()),
+        rotated_to: key.rotated_to.map(|id| id.to_string()),
     }
 }

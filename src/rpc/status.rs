@@ -148,7 +148,10 @@ pub fn reason(error: &Error) -> String {
 const fn obstacle_reason(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::RootKeyExpired => "ROOT_KEY_EXPIRED",
-        Obstacle::AlreadyRotated { .. } => "ALREADY_ROTATED",
+        Obstacle::AlreadyRotated { .. } | Obstacle::AlreadyRerolled { .. } => "ALREADY_ROTATED",
+        Obstacle::KeyExpired => "KEY_EXPIRED",
+        Obstacle::KeyRevoked => "KEY_REVOKED",
+        Obstacle::CreditsUnlimited => "CREDITS_UNLIMITED",
         Obstacle::LastAdministrator => "LAST_ADMINISTRATOR",
         Obstacle::OperatorWorkspace => "OPERATOR_WORKSPACE",
         Obstacle::DeleteProtected => "DELETE_PROTECTED",
@@ -186,14 +189,21 @@ pub fn render(error: &Error, request_id: &str) -> Status {
             details.add_bad_request_violation("page_token", "is not one that this list has given out");
         }
         Error::Precondition { obstacle, subject, description } => {
-            if let Obstacle::AlreadyRotated { successor } = obstacle {
-                facts.insert("successor".to_owned(), successor.to_string());
-                details.set_resource_info(
-                    resource_type(Kind::RootKey),
-                    successor.to_string(),
-                    "",
-                    description.as_str(),
-                );
+            let successor = match obstacle {
+                Obstacle::AlreadyRotated { successor } => Some((Kind::RootKey, successor.to_string())),
+                Obstacle::AlreadyRerolled { successor } => Some((Kind::Key, successor.to_string())),
+                Obstacle::RootKeyExpired
+                | Obstacle::LastAdministrator
+                | Obstacle::OperatorWorkspace
+                | Obstacle::DeleteProtected
+                | Obstacle::RevisionUnknown
+                | Obstacle::KeyExpired
+                | Obstacle::KeyRevoked
+                | Obstacle::CreditsUnlimited => None,
+            };
+            if let Some((kind, successor)) = successor {
+                details.set_resource_info(resource_type(kind), successor.as_str(), "", description.as_str());
+                facts.insert("successor".to_owned(), successor);
             }
             let violation = PreconditionViolation::new(reason.as_str(), subject.as_str(), description.as_str());
             details.set_precondition_failure(vec![violation]);
@@ -235,6 +245,9 @@ fn resource_type(kind: Kind) -> String {
             Kind::Key => "Key",
             Kind::Role => "Role",
             Kind::Permission => "Permission",
+            Kind::Identity => "Identity",
+            Kind::Namespace => "Namespace",
+            Kind::Override => "Override",
         }
     )
 }

@@ -32,7 +32,18 @@ pub(super) async fn verify_key(
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
 fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Revision>), Error> {
-    let pb::VerifyKeyRequest { key, api_id, permissions, client_ip, view, dry_run, min_revision } = request;
+    let pb::VerifyKeyRequest {
+        key,
+        api_id,
+        permissions,
+        client_ip,
+        view,
+        dry_run,
+        min_revision,
+        cost,
+        rate_limits,
+        tags,
+    } = request;
     let mut fields = Fields::default();
     let secret = presented(&mut fields, "key", key);
     let audience = fields.optional_id("api_id", api_id.as_deref(), ApiId::parse);
@@ -78,6 +89,8 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
         Verdict::Expired => pb::VerificationCode::Expired,
         Verdict::Forbidden => pb::VerificationCode::Forbidden,
         Verdict::InsufficientPermissions(_) => pb::VerificationCode::InsufficientPermissions,
+        Verdict::RateLimited(_) => pb::VerificationCode::RateLimited,
+        Verdict::UsageExceeded => pb::VerificationCode::UsageExceeded,
     };
     let bare = pb::Verdict {
         valid: verdict == Verdict::Valid,

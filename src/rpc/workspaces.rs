@@ -136,7 +136,19 @@ fn to_quotas(fields: &mut Fields, quotas: pb::WorkspaceQuotas) -> Option<Quotas>
 
 impl From<Workspace> for pb::Workspace {
     fn from(workspace: Workspace) -> Self {
-        let Workspace { id, name, purpose: _, enabled, quotas, created, updated, etag, deleted: _ } = workspace;
+        let Workspace {
+            id,
+            name,
+            purpose: _,
+            enabled,
+            quotas,
+            created,
+            updated,
+            etag,
+            deleted: _,
+            cuts: _,
+            imported: _,
+        } = workspace;
         let Quotas { keys, root_keys, calls_per_second } = quotas;
         let quotas = pb::WorkspaceQuotas {
             max_keys: keys.map(count),

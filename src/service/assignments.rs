@@ -153,7 +153,8 @@ impl Ostiary {
         let retention = self.retention;
         trying!(async {
             let RoleAssignment { key, how, roles, etag } = assignment.clone();
-            let living = self.read(None).await?.living_of_key(caller.workspace_id(), key).await?;
+            let reading = self.read(None).await?;
+            let known = self.beforehand(&reading, caller.workspace_id(), key).await?;
             self.change(permit, run, move |change| {
                 early.map(|capability| change.insist_any(capability)).transpose()?;
                 let before = find(change, Capability::UpdateKey, key)?;
@@ -167,8 +168,7 @@ impl Ostiary {
                 };
                 check_numbers(roles.len(), 0)?;
                 let after = Key { roles, ..before.clone() };
-                // The answer tells nothing of its use.
-                rewrite(change, &before, after, (&living, None), retention)
+                rewrite(change, &before, after, &known, retention)
             })
             .await
         })
@@ -193,7 +193,7 @@ impl Ostiary {
         trying!(async {
             let PermissionAssignment { key, how, permissions, etag } = assignment.clone();
             let reading = self.read(None).await?;
-            let living = reading.living_of_key(workspace, key).await?;
+            let known = self.beforehand(&reading, workspace, key).await?;
             let wanted = reading.wanted(workspace, &permissions, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
                 early.map(|capability| change.insist_any(capability)).transpose()?;
@@ -201,7 +201,7 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
-                let had = living.among(&before.permissions, &[])?;
+                let had = known.living.among(&before.permissions, &[])?;
                 let has = match how {
                     Assignment::Add => {
                         let added = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
@@ -220,8 +220,7 @@ impl Ostiary {
                 check_numbers(0, has.len())?;
                 let permissions = if has == had { before.permissions.clone() } else { has };
                 let after = Key { permissions, ..before.clone() };
-                // The answer tells nothing of its use.
-                rewrite(change, &before, after, (&living, None), retention)
+                rewrite(change, &before, after, &known, retention)
             })
             .await
         })

@@ -99,6 +99,11 @@ impl Change<'_, '_> {
         self.home.id
     }
 
+    /// The workspace, as it is in this transaction.
+    pub fn home(&self) -> &Workspace {
+        self.home
+    }
+
     /// How much the workspace may have, as it is in this transaction.
     pub fn quotas(&self) -> Quotas {
         self.home.quotas

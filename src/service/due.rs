@@ -67,6 +67,9 @@ impl Plan {
                 Self { expire: None, purge, ended: key.expiry.has_passed(at) }
             }
             Presence::Gone(at) => Self { expire: None, purge: Some(at), ended: false },
+            Presence::Revoked { at, by: _ } => {
+                Self { expire: None, purge: Some(at.after(retention.expired)), ended: false }
+            }
         }
     }
 }
@@ -220,7 +223,9 @@ fn record_expiry(
             }
             None => return Ok(()),
         },
-        Task::ExpireKey => match tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))? {
+        Task::ExpireKey => match keys::stored::get(tx, workspace, KeyId::from_bytes(id))? {
+            // Revoked before its life would have ended: nothing expires.
+            Some(Key { presence: Presence::Revoked { at, by: _ }, .. }) if at < moment => return Ok(()),
             Some(key) => {
                 let happening = Happening::removed(EventName::KEY_EXPIRE, keys::target(&key), key.facts());
                 let expiry = if key.presence == Presence::Here { key.expiry } else { Expiry::Never };
@@ -233,7 +238,10 @@ fn record_expiry(
         | Task::ClearApi
         | Task::ClearRole
         | Task::PurgePermission
-        | Task::ClearWorkspace => return Ok(()),
+        | Task::ClearWorkspace
+        | Task::SettleCuts
+        | Task::ClearIdentity
+        | Task::ClearNamespace => return Ok(()),
     };
     Log::resume(workspace, Signature::of_system(), drawn, *number).record(tx, happening)?;
     *number += 1;

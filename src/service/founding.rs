@@ -73,6 +73,8 @@ fn founded(tx: &mut Txn<'_>, founding: &Founding) -> Result<Decision, Stop> {
         updated: *now,
         etag: Etag::FIRST,
         deleted: None,
+        cuts: Vec::new(),
+        imported: Vec::new(),
     };
     tables::PAGE_KEY.put(tx, &(), page_key)?;
     tables::OPERATOR.put(tx, &(), id)?;
@@ -113,6 +115,7 @@ impl Ostiary {
             usage: super::usage::Ledger::default(),
             deliveries: super::deliveries::Deliveries::default(),
             meters: super::quotas::Meters::default(),
+            credits: super::credits::Purses::default(),
         })
     }
 

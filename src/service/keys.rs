@@ -3,29 +3,33 @@
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::Capability;
+use crate::domain::credits::{Credits, Refill, Uses};
 use crate::domain::etag::Etag;
-use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId, WorkspaceId};
+use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId};
 use crate::domain::key::{DescribedKey, IssuedKey, Key, Presence};
 use crate::domain::kind::Kind;
+use crate::domain::limit::Limits;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
 use crate::domain::role::Role;
 use crate::domain::secret::{Prefix, Secret};
-use crate::domain::time::{Expiry, Timestamp};
+use crate::domain::time::Expiry;
 use crate::domain::value::Metadata;
-use crate::error::Error;
-use crate::store::{Stop, Txn, tables};
+use crate::error::{Error, Obstacle};
+use crate::store::tables;
 
 use super::assignments::{check_numbers, obtain_roles};
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt, trying};
-use super::counts::{self, By};
-use super::described::{described, references};
-use super::permissions::{Living, insist_on_removals};
-use super::{Done, Ostiary, Reading, Retention, Revision, Run, apis, due};
+use super::described::{Beforehand, described, references};
+use super::permissions::insist_on_removals;
+use super::{Done, Ostiary, Retention, Revision, Run, apis};
 
 mod deletion;
 mod listing;
+pub(super) mod stored;
+
+pub(super) use stored::{is_here, put};
 
 pub use deletion::Deletion;
 pub use listing::{KeyFilter, Shown};
@@ -51,6 +55,21 @@ pub struct KeyDraft {
     pub expiry: Option<Expiry>,
     /// From where it may be used.
     pub allowed: AllowList,
+    /// What the developer calls the identity that it is to belong to, which is made if there is none.
+    pub external_id: Option<Name>,
+    /// How much it may be used; without, as much as one likes.
+    pub credits: Option<Credits>,
+    /// How often it may be used.
+    pub limits: Limits,
+}
+
+/// What is to be different about the credits of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CreditsPatch {
+    /// How much is left.
+    pub uses: Option<Uses>,
+    /// How that is filled up.
+    pub refill: Option<Option<Refill>>,
 }
 
 /// What is to be different about a key.
@@ -70,56 +89,16 @@ pub struct KeyPatch {
     pub roles: Option<Vec<Reference<RoleId>>>,
     /// All direct permissions.
     pub permissions: Option<Vec<Reference<PermissionId>>>,
+    /// The identity that it belongs to.
+    pub external_id: Option<Option<Name>>,
+    /// How much it may be used.
+    pub credits: CreditsPatch,
+    /// All limits.
+    pub limits: Option<Limits>,
 }
 
 pub(super) fn target(key: &Key) -> Target {
     Target::new(Kind::Key, key.id, &key.name)
-}
-
-/// Writes a key, and with it what follows from it: its places in the indexes, the counts and the schedule.
-pub(super) fn put(
-    tx: &mut Txn<'_>,
-    before: Option<&Key>,
-    after: &Key,
-    retention: Retention,
-    now: Timestamp,
-) -> Result<(), Stop> {
-    let workspace = after.workspace;
-    tables::KEYS.put(tx, &(workspace, after.id), after)?;
-    if before.is_none() {
-        tables::KEY_DIGESTS.put(tx, &(workspace, after.digest.bytes()), &after.id)?;
-        tables::API_KEYS.put(tx, &(workspace, after.api, after.id), &())?;
-    }
-    let had = before.map_or(&[][..], |before| &before.roles);
-    for role in had.iter().filter(|role| !after.roles.contains(role)) {
-        tables::ROLE_KEYS.remove(tx, &(workspace, *role, after.id))?;
-    }
-    for role in after.roles.iter().filter(|role| !had.contains(role)) {
-        tables::ROLE_KEYS.put(tx, &(workspace, *role, after.id), &())?;
-    }
-    recount(tx, before, after)?;
-    due::reschedule_key(tx, before, after, retention, now)
-}
-
-/// Keeps the counts of keys that are there, per API and per role.
-fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), Stop> {
-    let here = |key: &Key| key.presence == Presence::Here;
-    let was = before.filter(|key| here(key));
-    let is = Some(after).filter(|key| here(key));
-    match (was, is) {
-        (None, Some(key)) => counts::keys_of_api(tx, key.workspace, key.api, By::Up)?,
-        (Some(key), None) => counts::keys_of_api(tx, key.workspace, key.api, By::Down)?,
-        (Some(_), Some(_)) | (None, None) => {}
-    }
-    let had = was.map_or(&[][..], |key| &key.roles);
-    let has = is.map_or(&[][..], |key| &key.roles);
-    for role in had.iter().filter(|role| !has.contains(role)) {
-        counts::keys_of_role(tx, after.workspace, *role, By::Down)?;
-    }
-    for role in has.iter().filter(|role| !had.contains(role)) {
-        counts::keys_of_role(tx, after.workspace, *role, By::Up)?;
-    }
-    Ok(())
 }
 
 /// The key of that id with its API, in whatever state, if the caller may do this to it and its API is still there.
@@ -127,7 +106,7 @@ fn locate(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Res
     let name = id.to_string();
     let not_found = || Error::not_found(Kind::Key, &name);
     let workspace = change.workspace();
-    let key = tables::KEYS.get(change.tx, &(workspace, id))?.ok_or_else(not_found)?;
+    let key = change.key(id)?.ok_or_else(not_found)?;
     change.insist(capability, key.api, (Kind::Key, &name))?;
     let api = tables::APIS.get(change.tx, &(workspace, key.api))?.filter(|api| api.deleted.is_none());
     Ok((key, api.ok_or_else(not_found)?))
@@ -150,7 +129,27 @@ fn find_any(
 /// The key of that id, if the caller may do this to it and it is not deleted.
 pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
     let (key, _) = locate(change, capability, id)?;
-    if key.presence == Presence::Here { Ok(key) } else { Err(Error::not_found(Kind::Key, id).into()) }
+    match key.presence {
+        Presence::Here => Ok(key),
+        Presence::Deleted(_) | Presence::Gone(_) => Err(Error::not_found(Kind::Key, id).into()),
+        Presence::Revoked { .. } => Err(revoked(id).into()),
+    }
+}
+
+pub(super) fn revoked(key: KeyId) -> Error {
+    Error::Precondition {
+        obstacle: Obstacle::KeyRevoked,
+        subject: key.to_string(),
+        description: "the key has been revoked, which is final; create a new one".to_owned(),
+    }
+}
+
+fn already_rerolled(key: KeyId, successor: KeyId) -> Error {
+    Error::Precondition {
+        obstacle: Obstacle::AlreadyRerolled { successor },
+        subject: key.to_string(),
+        description: format!("the key has been rerolled already; its successor is {successor}"),
+    }
 }
 
 /// The ids of roles, in order.
@@ -158,24 +157,6 @@ pub(super) fn ids(roles: &[Role]) -> Vec<RoleId> {
     let mut ids: Vec<RoleId> = roles.iter().map(|role| role.id).collect();
     ids.sort();
     ids
-}
-
-impl Reading {
-    /// Which of the permissions that a key holds still exist.
-    pub(super) async fn living_of_key(&self, workspace: WorkspaceId, id: KeyId) -> Result<Living, Error> {
-        match tables::KEYS.read(self.view(), &(workspace, id)).await? {
-            Some(key) => self.living(workspace, &key.permissions).await,
-            None => Ok(Living::default()),
-        }
-    }
-
-    /// A key that is there or can still be restored, in an API that is there.
-    async fn key(&self, workspace: WorkspaceId, id: KeyId, retention: Retention) -> Result<Option<Key>, Error> {
-        let key = tables::KEYS.read(self.view(), &(workspace, id)).await?;
-        let Some(key) = key.filter(|key| !key.is_gone(self.now, retention.deleted_keys)) else { return Ok(None) };
-        let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
-        Ok(api.filter(|api| api.deleted.is_none()).map(|_| key))
-    }
 }
 
 impl Ostiary {
@@ -199,8 +180,20 @@ impl Ostiary {
             let draft = draft.clone();
             let changed = self
                 .change(permit, run, move |change| {
-                    let KeyDraft { api, name, prefix: _, metadata, roles, permissions: _, enabled, expiry, allowed } =
-                        draft.clone();
+                    let KeyDraft {
+                        api,
+                        name,
+                        prefix: _,
+                        metadata,
+                        roles,
+                        permissions: _,
+                        enabled,
+                        expiry,
+                        allowed,
+                        external_id,
+                        credits,
+                        limits,
+                    } = draft.clone();
                     expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
                     let api = apis::find(change, Capability::CreateKey, api)?;
                     if draft.prefix.is_none() && api.default_prefix != by_default {
@@ -224,18 +217,31 @@ impl Ostiary {
                         enabled,
                         expiry: expiry.unwrap_or_else(|| by_api().into()),
                         allowed,
+                        identity: None,
+                        limits,
+                        meter: None,
+                        rotated_from: None,
+                        rotated_to: None,
                         created_by: change.caller.id,
                         created: change.now,
                         updated: change.now,
                         etag: Etag::FIRST,
                         presence: Presence::Here,
+                        written: 0,
                     };
                     put(change.tx, None, &key, retention, change.now)?;
                     change.insist_on_quota_of_keys()?;
                     let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
                         .concerning(apis::target(&api));
                     let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
-                    let key = DescribedKey { key, roles: references(&roles), permissions, last_used: None };
+                    let key = DescribedKey {
+                        key,
+                        roles: references(&roles),
+                        permissions,
+                        external_id: None,
+                        credits: None,
+                        last_used: None,
+                    };
                     Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
                 })
                 .await?;
@@ -258,7 +264,8 @@ impl Ostiary {
         caller.permit(Capability::ReadKey)?;
         let reading = self.read(min_revision).await?;
         let name = id.to_string();
-        let key = reading.key(caller.workspace_id(), id, self.retention).await?;
+        let home = reading.home(caller.workspace_id()).await?;
+        let key = reading.shown_key(&home, id, self.retention).await?;
         let key = key.ok_or_else(|| Error::not_found(Kind::Key, &name))?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, &name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
@@ -273,17 +280,12 @@ impl Ostiary {
         min_revision: Option<Revision>,
     ) -> Result<Done<DescribedKey>, Error> {
         caller.permit(Capability::ReadKey)?;
-        let workspace = caller.workspace_id();
         let reading = self.read(min_revision).await?;
         let name = "of that secret";
         let not_found = || Error::not_found(Kind::Key, name);
-        let id = if secret.well_formed() {
-            tables::KEY_DIGESTS.read(reading.view(), &(workspace, secret.digest().bytes())).await?
-        } else {
-            None
-        };
-        let key = reading.key(workspace, id.ok_or_else(not_found)?, self.retention).await?;
-        let key = key.filter(|key| key.presence == Presence::Here).ok_or_else(not_found)?;
+        let home = reading.home(caller.workspace_id()).await?;
+        let found = reading.key_of_secret(&home, &secret).await?.filter(is_here).ok_or_else(not_found)?;
+        let key = reading.shown_key(&home, found.id, self.retention).await?.ok_or_else(not_found)?;
         self.insist(caller, Capability::ReadKey, key.api, (Kind::Key, name), reading.now)?;
         let described = self.described_key(&reading, key).await?;
         Ok(reading.done(described))
@@ -304,12 +306,22 @@ impl Ostiary {
         trying!(async {
             let (patch, etag) = (patch.clone(), etag.clone());
             let reading = self.read(None).await?;
-            let living = reading.living_of_key(workspace, id).await?;
-            let last_used = self.last_use_of(&reading, (workspace, id)).await?;
+            let known = self.beforehand(&reading, workspace, id).await?;
             let references = patch.permissions.as_deref().unwrap_or_default();
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
-                let KeyPatch { name, metadata, enabled, expiry, allowed, roles, permissions } = patch.clone();
+                let KeyPatch {
+                    name,
+                    metadata,
+                    enabled,
+                    expiry,
+                    allowed,
+                    roles,
+                    permissions,
+                    external_id,
+                    credits,
+                    limits,
+                } = patch.clone();
                 expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
                 let before = find(change, Capability::UpdateKey, id)?;
                 if !before.etag.matches(&etag) {
@@ -321,13 +333,14 @@ impl Ostiary {
                     enabled: enabled.unwrap_or(before.enabled),
                     expiry: expiry.unwrap_or(before.expiry),
                     allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
+                    limits: limits.unwrap_or_else(|| before.limits.clone()),
                     ..before.clone()
                 };
                 if let Some(roles) = roles {
                     after.roles = super::assignments::replaced_roles(change, &before, &roles)?;
                 }
                 if permissions.is_some() {
-                    let had = living.among(&before.permissions, &[])?;
+                    let had = known.living.among(&before.permissions, &[])?;
                     let has = wanted.obtain(change, Capability::AddPermissionToKey, &had)?;
                     insist_on_removals(change, Capability::RemovePermissionFromKey, &had, &has)?;
                     if has != had {
@@ -335,7 +348,7 @@ impl Ostiary {
                     }
                 }
                 check_numbers(after.roles.len(), after.permissions.len())?;
-                rewrite(change, &before, after, (&living, last_used), retention)
+                rewrite(change, &before, after, &known, retention)
             })
             .await
         })
@@ -347,12 +360,12 @@ pub(super) fn rewrite(
     change: &mut Change<'_, '_>,
     before: &Key,
     mut after: Key,
-    (living, last_used): (&Living, Option<Timestamp>),
+    known: &Beforehand,
     retention: Retention,
 ) -> Result<Effect<DescribedKey>, Halt> {
     let added = after.permissions.clone();
     if after == *before {
-        return Ok(Effect::Unchanged(described(change, after, (living, last_used), &[])?));
+        return Ok(Effect::Unchanged(described(change, after, known, &[])?));
     }
     after.updated = change.now;
     after.etag = before.etag.next();
@@ -366,5 +379,5 @@ pub(super) fn rewrite(
     let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), facts);
     // What has just been obtained exists; what it held before has been looked at.
     let just_added = if after.permissions == before.permissions { &[][..] } else { &added };
-    Ok(Effect::Changed(described(change, after, (living, last_used), just_added)?, happening))
+    Ok(Effect::Changed(described(change, after, known, just_added)?, happening))
 }

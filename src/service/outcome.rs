@@ -5,14 +5,14 @@
 use crate::domain::api::Api;
 use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::{DescribedKey, IssuedKey, RoleRef};
-use crate::domain::name::{Name, ROLE_NAME};
+use crate::domain::name::{EXTERNAL_ID, Name, ROLE_NAME};
 use crate::domain::permission::{Permission, Slug};
 use crate::domain::role::Role;
 use crate::domain::root_key::{IssuedRootKey, RootKey};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage::{self, outcome::Outcome as Message};
-use crate::store::records::Stored;
+use crate::store::records::{Stored, credits_message, to_credits};
 
 use super::apis::CountedApi;
 use super::roles::CountedRole;
@@ -184,7 +184,7 @@ fn to_slugs(message: &storage::Texts) -> Option<Vec<Slug>> {
 
 impl Outcome for DescribedKey {
     fn to_outcome(&self) -> storage::Outcome {
-        let Self { key, roles, permissions, last_used } = self;
+        let Self { key, roles, permissions, external_id, credits, last_used } = self;
         wrap(Message::Key(storage::KeyOutcome {
             workspace: key.workspace.bytes().to_vec(),
             id: key.id.bytes().to_vec(),
@@ -192,15 +192,23 @@ impl Outcome for DescribedKey {
             roles: Some(roles_message(roles)),
             permissions: Some(slugs_message(permissions)),
             last_used: last_used.map(Timestamp::millis),
+            external_id: external_id.as_ref().map(ToString::to_string),
+            credits: credits.as_ref().map(credits_message),
         }))
     }
     fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
-        let storage::KeyOutcome { workspace, id, key, roles, permissions, last_used } = expect!(outcome, Key);
+        let storage::KeyOutcome { workspace, id, key, roles, permissions, last_used, external_id, credits } =
+            expect!(outcome, Key);
         let row = (workspace_id(&workspace)?, KeyId::from_bytes(bytes16(&id)?));
         Some(Self {
             key: crate::domain::key::Key::from_message(&row, key?)?,
             roles: to_roles(roles?)?,
             permissions: to_slugs(&permissions?)?,
+            external_id: external_id.map(|text| Name::new(&text, EXTERNAL_ID)).transpose().ok()?,
+            credits: match credits {
+                None => None,
+                Some(credits) => Some(to_credits(credits)?),
+            },
             last_used: last_used.map(Timestamp::from_millis_saturating),
         })
     }

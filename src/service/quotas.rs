@@ -35,8 +35,8 @@ impl Ostiary {
         let window = meters.entry(caller.workspace_id()).or_default();
         match window.admit(self.world.now(), SPAN, limit, 1) {
             Admission::Admitted { .. } => Ok(()),
-            Admission::Refused { retry_after } => {
-                Err(Error::QuotaExceeded { quota: Quota::CallsPerSecond, limit, retry_after: Some(retry_after) })
+            Admission::Refused { retry_after, .. } => {
+                Err(Error::QuotaExceeded { quota: Quota::CallsPerSecond, limit, retry_after })
             }
         }
     }

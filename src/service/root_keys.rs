@@ -12,7 +12,8 @@ use crate::domain::id::RootKeyId;
 use crate::domain::kind::Kind;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
-use crate::domain::root_key::{IssuedRootKey, RootKey, RotationRefused, SELF_ROTATION_GRACE_MIN, State, Successor};
+use crate::domain::root_key::{IssuedRootKey, RootKey, SELF_ROTATION_GRACE_MIN, State, Successor};
+use crate::domain::rotation::{Rotated, RotationRefused, may_live};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::workspace::Workspace;
@@ -427,10 +428,8 @@ fn refuse_longer_life(before: &RootKey, after: &RootKey, now: Timestamp) -> Resu
     if before.expiry.has_passed(now) {
         return Err(expired(before.id));
     }
-    match before.rotated_to {
-        Some(successor) if after.expiry.outlives(before.expiry) => Err(already_rotated(before.id, successor)),
-        Some(_) | None => Ok(()),
-    }
+    may_live(before.rotated_to, before.expiry, after.expiry)
+        .map_err(|Rotated(successor)| already_rotated(before.id, successor))
 }
 
 impl RootKey {

@@ -92,13 +92,8 @@ struct Gathered {
 
 impl Reading {
     async fn gather(&self, workspace: WorkspaceId, secret: &Secret) -> Result<Option<Gathered>, Error> {
-        // A wrong checksum is refused before anything is looked up.
-        if !secret.well_formed() {
-            return Ok(None);
-        }
-        let row = (workspace, secret.digest().bytes());
-        let Some(id) = tables::KEY_DIGESTS.read(self.view(), &row).await? else { return Ok(None) };
-        let Some(key) = tables::KEYS.read(self.view(), &(workspace, id)).await? else { return Ok(None) };
+        let home = self.home(workspace).await?;
+        let Some(key) = self.key_of_secret(&home, secret).await? else { return Ok(None) };
         let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
         let roles = self.living_roles(workspace, &key.roles).await?;
         Ok(Some(Gathered { key, api, roles }))
@@ -151,8 +146,15 @@ impl Ostiary {
                 reading.effective(workspace, held(), asked_for).await?
             }
         };
-        let around = Surroundings { caller_may_verify: grant.is_some(), api: api.as_ref(), permissions: &permissions };
-        let verdict = key.verdict(Question { now: reading.now, audience, client, query: query.as_ref() }, around);
+        let around = Surroundings {
+            caller_may_verify: grant.is_some(),
+            api: api.as_ref(),
+            permissions: &permissions,
+            exceeded: &[],
+            uses: crate::domain::credits::Uses::Unlimited,
+        };
+        let verdict =
+            key.verdict(Question { now: reading.now, audience, client, query: query.as_ref(), cost: 1 }, around);
         if verdict == Verdict::NotFound {
             return Ok(reading.done(unknown));
         }

@@ -136,6 +136,8 @@ impl Ostiary {
                     updated: now,
                     etag: Etag::FIRST,
                     deleted: None,
+                    cuts: Vec::new(),
+                    imported: Vec::new(),
                 };
                 put(change.tx, &workspace)?;
                 let root_key = first_root_key(id, first, &["*.*.*"], &secret, now);

@@ -8,26 +8,39 @@ use prost::Message;
 use crate::domain::api::Api;
 use crate::domain::audit::{ChainHash, Event};
 use crate::domain::capability::Grant;
-use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::credits::Meter;
+use crate::domain::id::{
+    ApiId, IdentityId, KeyId, NamespaceId, OverrideId, PermissionId, RoleId, RootKeyId, WorkspaceId,
+};
+use crate::domain::identity::Identity;
 use crate::domain::key::Key;
+use crate::domain::namespace::{Namespace, Override};
 use crate::domain::network::AllowList;
 use crate::domain::permission::{Permission, Slug};
 use crate::domain::role::{Held, Role};
 use crate::domain::root_key::RootKey;
 use crate::domain::secret::Digest;
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage;
 
+use super::tables::Subject;
+
 mod apis;
 mod audit;
+mod identities;
 mod keys;
+mod limits;
+mod meters;
+mod namespaces;
 mod permissions;
 mod roles;
 mod root_keys;
 mod workspaces;
 
 pub use audit::event_payload;
+pub use meters::{credits_message, to_credits};
 
 /// Something that can be the value of a row whose key is `K`.
 pub trait Record<K>: Sized {
@@ -158,7 +171,17 @@ macro_rules! key_records {
         }
     )*};
 }
-key_records!(WorkspaceId, KeyId, RoleId, PermissionId, (WorkspaceId, RootKeyId), (u64, u16));
+key_records!(
+    WorkspaceId,
+    KeyId,
+    RoleId,
+    PermissionId,
+    IdentityId,
+    NamespaceId,
+    OverrideId,
+    (WorkspaceId, RootKeyId),
+    (u64, u16)
+);
 
 impl<K> Record<K> for storage::Remembered {
     fn encode(&self) -> Vec<u8> {
@@ -201,4 +224,9 @@ message_records! {
     Usage, (WorkspaceId, RootKeyId);
     Event, (WorkspaceId, u64, u16);
     ChainHead, ();
+    Identity, (WorkspaceId, IdentityId);
+    Meter, (WorkspaceId, KeyId);
+    Namespace, (WorkspaceId, NamespaceId);
+    Override, (WorkspaceId, NamespaceId, OverrideId);
+    Window, (WorkspaceId, Subject, u64, String);
 }

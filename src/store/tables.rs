@@ -11,12 +11,18 @@ use std::ops::Range;
 
 use crate::domain::api::Api;
 use crate::domain::audit::Event;
-use crate::domain::id::{ApiId, EventId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::credits::Meter;
+use crate::domain::id::{
+    ApiId, EventId, IdentityId, KeyId, NamespaceId, OverrideId, PermissionId, RoleId, RootKeyId, WorkspaceId,
+};
+use crate::domain::identity::Identity;
 use crate::domain::key::Key;
+use crate::domain::namespace::{Namespace, Override};
 use crate::domain::permission::Permission;
 use crate::domain::role::Role;
 use crate::domain::root_key::RootKey;
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage::Remembered;
 
@@ -71,6 +77,11 @@ tables! {
     ROLE_KEYS = 0x43, "role_keys", (WorkspaceId, RoleId, KeyId) => ();
     /// When keys were last used. Kept by `service/usage.rs`.
     KEY_USAGE = 0x44, "key_usage", (WorkspaceId, KeyId) => u64;
+    /// API keys by whose they are, deleted keys included.
+    IDENTITY_KEYS = 0x45, "identity_keys", (WorkspaceId, IdentityId, KeyId) => ();
+    /// What is left to use, of keys that have a balance or were rerolled, by the first of their line. Kept by
+    /// `service/credits.rs`.
+    METERS = 0x46, "meters", (WorkspaceId, KeyId) => Meter;
 
     /// Roles. Kept by `service/roles.rs`.
     ROLES = 0x50, "roles", (WorkspaceId, RoleId) => Role;
@@ -88,6 +99,23 @@ tables! {
     /// Remembered calls in the order in which they may be forgotten.
     FORGETTABLE = 0x62, "forgettable", (Timestamp, WorkspaceId, RootKeyId, [u8; 32]) => ();
 
+    /// Whose keys they are. Kept by `service/identities.rs`.
+    IDENTITIES = 0x80, "identities", (WorkspaceId, IdentityId) => Identity;
+    /// Identities by external id.
+    IDENTITY_EXTERNAL_IDS = 0x81, "identity_external_ids", (WorkspaceId, String) => IdentityId;
+
+    /// Namespaces of rate limits. Kept by `service/namespaces.rs`.
+    NAMESPACES = 0x90, "namespaces", (WorkspaceId, NamespaceId) => Namespace;
+    /// Namespaces by name, in lower case.
+    NAMESPACE_NAMES = 0x91, "namespace_names", (WorkspaceId, String) => NamespaceId;
+    /// Exceptions from rate limits. Kept by `service/overrides.rs`.
+    OVERRIDES = 0x92, "overrides", (WorkspaceId, NamespaceId, OverrideId) => Override;
+    /// Exceptions by what they are about, as it was written.
+    OVERRIDE_IDENTIFIERS = 0x93, "override_identifiers", (WorkspaceId, NamespaceId, String) => OverrideId;
+    /// What has happened in the longer windows of rate limits: whose, in spans of so many milliseconds, by which limit.
+    /// Kept by `service/windows.rs`.
+    WINDOWS = 0x94, "windows", (WorkspaceId, Subject, u64, String) => Window;
+
     /// What happened, in the order of commits. Kept by `service/change.rs`.
     AUDIT = 0x70, "audit", (WorkspaceId, u64, u16) => Event;
     /// The head of the one chain through all events.
@@ -99,14 +127,29 @@ tables! {
 pub enum Counted {
     /// Root keys of a workspace that are administrators; the id is zero.
     Administrators,
-    /// Keys of an API that are not deleted.
+    /// Keys of an API that are neither deleted nor rerolled.
     KeysOfApi,
-    /// Keys that hold a role and are not deleted.
+    /// Keys that hold a role and are neither deleted nor rerolled.
     KeysOfRole,
-    /// Keys of a workspace that are not deleted; the id is zero.
+    /// Keys of a workspace that are neither deleted nor rerolled; the id is zero.
     Keys,
     /// Root keys of a workspace that are neither deleted nor rotated; the id is zero.
     RootKeys,
+    /// Keys of an identity that are neither deleted nor rerolled.
+    KeysOfIdentity,
+    /// Exceptions in a namespace.
+    OverridesOfNamespace,
+}
+
+/// Whose windows they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A key's, in all its generations, by the id of the first.
+    Key(KeyId),
+    /// An identity's, over all its keys.
+    Identity(IdentityId),
+    /// Those of an identifier in a namespace: the beginning of their common digest.
+    Identifier([u8; 16]),
 }
 
 /// What the sweep does at a due moment.
@@ -128,6 +171,12 @@ pub enum Task {
     PurgePermission,
     /// Remove everything in a deleted workspace, then the workspace.
     ClearWorkspace,
+    /// Mark the keys that the cuts of a workspace take; the id is zero.
+    SettleCuts,
+    /// Remove the index of a deleted identity, then the identity.
+    ClearIdentity,
+    /// Remove the exceptions in a deleted namespace, then the namespace.
+    ClearNamespace,
 }
 
 /// A part of a key.
@@ -165,7 +214,7 @@ macro_rules! id_parts {
         }
     )*};
 }
-id_parts!(WorkspaceId, RootKeyId, ApiId, KeyId, RoleId, PermissionId, EventId);
+id_parts!(WorkspaceId, RootKeyId, ApiId, KeyId, RoleId, PermissionId, IdentityId, NamespaceId, OverrideId, EventId);
 
 macro_rules! number_parts {
     ($($number:ty),*) => {$(
@@ -212,10 +261,36 @@ macro_rules! coded_parts {
     )*};
 }
 coded_parts! {
-    Counted { Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5 }
+    Counted {
+        Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5,
+        KeysOfIdentity = 6, OverridesOfNamespace = 7
+    }
     Task {
         ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,
-        ClearApi = 5, ClearRole = 6, PurgePermission = 7, ClearWorkspace = 8
+        ClearApi = 5, ClearRole = 6, PurgePermission = 7, ClearWorkspace = 8,
+        SettleCuts = 9, ClearIdentity = 10, ClearNamespace = 11
+    }
+}
+
+impl Part for Subject {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let (code, id) = match self {
+            Self::Key(id) => (1, id.bytes()),
+            Self::Identity(id) => (2, id.bytes()),
+            Self::Identifier(digest) => (3, *digest),
+        };
+        bytes.push(code);
+        bytes.extend_from_slice(&id);
+    }
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let [code] = take::<1>(bytes)?;
+        let id = take(bytes)?;
+        match code {
+            1 => Some(Self::Key(KeyId::from_bytes(id))),
+            2 => Some(Self::Identity(IdentityId::from_bytes(id))),
+            3 => Some(Self::Identifier(id)),
+            _ => None,
+        }
     }
 }
 

@@ -75,6 +75,12 @@ async fn a_key_is_made_as_it_was_asked_for_and_its_secret_is_shown_once() {
         allowed_cidrs: texts(&["10.0.0.0/8"]),
         created_by: whoami.root_key.unwrap().root_key_id,
         etag: key.etag.clone(),
+        external_id: None,
+        identity_id: None,
+        credits: None,
+        rate_limits: Vec::new(),
+        rotated_from: None,
+        rotated_to: None,
     };
     assert_eq!(key, expected);
     assert!(secret.starts_with("acme_live_") && secret.len() == "acme_live_".len() + 39, "{secret}");

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 use ostiary::config::CommandLine;
-use ostiary::domain::{capability, key, network, permission, query, role, root_key, value};
+use ostiary::domain::{capability, key, network, permission, query, role, rotation, value};
 use ostiary::rpc::{self, policy, throttle};
 use ostiary::service::listing;
 
@@ -109,7 +109,7 @@ fn the_verdicts_are_told_in_the_order_of_the_checks() {
 #[test]
 fn the_limits_chapter_has_the_limits_that_hold() {
     let told: Vec<_> = table("## Limits").into_iter().map(|row| row[1].clone()).collect();
-    let days = root_key::GRACE_MAX.as_secs() / 86_400;
+    let days = rotation::GRACE_MAX.as_secs() / 86_400;
     let known = [
         capability::GRANTS_MAX.to_string(),
         format!("{}; {}; {}", role::PERMISSIONS_MAX, key::ROLES_MAX, role::NEW_PERMISSIONS_MAX),

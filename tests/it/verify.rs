@@ -65,6 +65,7 @@ async fn of_every_combination_of_causes_the_earliest_in_the_table_decides() {
             Code::Forbidden => "the key may not be used from this address",
             Code::InsufficientPermissions => "the key lacks documents.write",
             Code::Valid | Code::Unspecified => "",
+            pb::VerificationCode::RateLimited | pb::VerificationCode::UsageExceeded => unreachable!(),
         };
         assert_eq!(verdict.reason, reason, "{causes:?}");
         assert_eq!(verdict.key_id.is_some(), expected != Code::NotFound, "{causes:?}");
@@ -121,6 +122,7 @@ async fn every_malformed_field_is_told_at_once() {
         view: 7,
         dry_run: false,
         min_revision: "7".into(),
+        ..Default::default()
     };
     let status = client.keys().verify_key(question).await.unwrap_err();
     assert_eq!(status.code(), Grpc::InvalidArgument);

@@ -6,9 +6,9 @@ use crate::domain::root_key::RootKey;
 use crate::domain::time::{Expiry, Timestamp};
 use crate::error::Error;
 use crate::service::Ostiary;
-use crate::service::counts;
 use crate::service::housekeeping::Drawn;
 use crate::service::listing::of;
+use crate::service::{counts, credits};
 use crate::store::tables::{self, Task};
 use crate::store::{Stop, Txn};
 
@@ -25,6 +25,7 @@ impl Ostiary {
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
             Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
+            Task::SettleCuts | Task::ClearIdentity | Task::ClearNamespace => Ok(()),
         }
     }
 
@@ -197,7 +198,7 @@ fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<()
 /// Removes all rows of a key. What the schedule still holds of it finds nothing and goes.
 fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), Stop> {
     let Some(key) = tables::KEYS.get(tx, &(workspace, id))? else { return Ok(()) };
-    if key.presence == Presence::Here {
+    if key.is_counted() {
         // A deleted API took all its keys off the counts when it went.
         if tables::APIS.get(tx, &(workspace, key.api))?.is_some_and(|api| api.deleted.is_none()) {
             counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
@@ -205,6 +206,15 @@ fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), 
         for role in &key.roles {
             counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
         }
+        if let Some(identity) = key.identity {
+            counts::keys_of_identity(tx, workspace, identity, counts::By::Down)?;
+        }
+    }
+    if let Some(identity) = key.identity {
+        tables::IDENTITY_KEYS.remove(tx, &(workspace, identity, id))?;
+    }
+    if let Some(lineage) = key.meter {
+        credits::let_go(tx, (workspace, lineage))?;
     }
     for role in &key.roles {
         tables::ROLE_KEYS.remove(tx, &(workspace, *role, id))?;

@@ -11,7 +11,7 @@ use crate::service::change::{Effect, trying};
 use crate::service::described::{described, living_roles};
 use crate::service::{Done, Ostiary, Run};
 
-use super::{find_any, ids, put, target};
+use super::{find_any, ids, put, revoked, target};
 
 /// How a key is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl Ostiary {
                     return Err(Error::EtagMismatch.into());
                 }
                 let presence = match (deletion, before.presence) {
+                    (_, Presence::Revoked { .. }) => return Err(revoked(id).into()),
                     (Deletion::Permanent, _) => Presence::Gone(change.now),
                     (Deletion::Restorable, Presence::Here) => Presence::Deleted(change.now),
                     (Deletion::Restorable, Presence::Deleted(_) | Presence::Gone(_)) => {
@@ -71,8 +72,7 @@ impl Ostiary {
         trying!(async {
             let etag = etag.clone();
             let reading = self.read(None).await?;
-            let living = reading.living_of_key(caller.workspace_id(), id).await?;
-            let last_used = self.last_use_of(&reading, (caller.workspace_id(), id)).await?;
+            let known = self.beforehand(&reading, caller.workspace_id(), id).await?;
             self.change(permit, run, move |change| {
                 change.insist_any(Capability::CreateKey)?;
                 change.insist_any(Capability::UpdateKey)?;
@@ -83,6 +83,9 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
+                if matches!(before.presence, Presence::Revoked { .. }) {
+                    return Err(revoked(id).into());
+                }
                 if before.presence == Presence::Here {
                     return Err(Error::AlreadyExists { kind: Kind::Key, name }.into());
                 }
@@ -90,7 +93,7 @@ impl Ostiary {
                 for role in &roles {
                     change.insist_unnamed(Capability::AddRoleToKey, role.id, Kind::Role)?;
                 }
-                let permissions = living.among(&before.permissions, &[])?;
+                let permissions = known.living.among(&before.permissions, &[])?;
                 for held in &permissions {
                     change.insist_unnamed(Capability::AddPermissionToKey, held.id, Kind::Permission)?;
                 }
@@ -105,7 +108,7 @@ impl Ostiary {
                 put(change.tx, Some(&before), &after, retention, change.now)?;
                 change.insist_on_quota_of_keys()?;
                 let happening = Happening::made(EventName::KEY_UNDELETE, target(&after), after.facts());
-                Ok(Effect::Changed(described(change, after, (&living, last_used), &[])?, happening))
+                Ok(Effect::Changed(described(change, after, &known, &[])?, happening))
             })
             .await
         })

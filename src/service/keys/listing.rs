@@ -1,9 +1,10 @@
 //! Lists of keys, by whichever index says most about the filter.
 
 use crate::domain::capability::Capability;
-use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId, RootKeyId};
+use crate::domain::id::{ApiId, IdentityId, KeyId, PermissionId, Reference, RoleId, RootKeyId};
 use crate::domain::key::{DescribedKey, Key, Presence, State};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::service::caller::Caller;
 use crate::service::listing::{ITEM_BYTES, Page, PageRequest, of};
@@ -15,6 +16,8 @@ use crate::store::tables;
 pub struct KeyFilter {
     /// Of this API.
     pub api: Option<ApiId>,
+    /// Of this identity.
+    pub identity: Option<Reference<IdentityId>>,
     /// Holding this role.
     pub role: Option<Reference<RoleId>>,
     /// Holding this permission directly.
@@ -49,6 +52,7 @@ impl KeyFilter {
     fn admits(&self, key: &Key, now: Timestamp, role: Option<RoleId>, permission: Option<PermissionId>) -> bool {
         let Self {
             api,
+            identity: _,   // resolved by the caller
             role: _,       // resolved by the caller
             permission: _, // resolved by the caller
             state,
@@ -85,8 +89,16 @@ impl Ostiary {
         caller.permit(Capability::ReadKey)?;
         let workspace = caller.workspace_id();
         let reading = self.read(min_revision).await?;
-        let mut listing =
-            KeyListing { ostiary: self, caller, reading: &reading, filter: &filter, role: None, permission: None };
+        let home = reading.home(workspace).await?;
+        let mut listing = KeyListing {
+            ostiary: self,
+            caller,
+            reading: &reading,
+            home: &home,
+            filter: &filter,
+            role: None,
+            permission: None,
+        };
         let nothing = || {
             // Said alike of what doesn't exist and of what does: a token that was not given out for it is refused.
             if page.token.is_empty() {
@@ -118,6 +130,7 @@ struct KeyListing<'a> {
     ostiary: &'a Ostiary,
     caller: &'a Caller,
     reading: &'a Reading,
+    home: &'a Workspace,
     filter: &'a KeyFilter,
     role: Option<RoleId>,
     permission: Option<PermissionId>,
@@ -148,7 +161,7 @@ impl KeyListing<'_> {
         } else {
             let mut walk = ostiary.walk(&tables::KEYS, of(workspace), page)?;
             while let Some((_, key)) = walk.next(reading).await? {
-                if self.consider(key, &mut found).await? && walk.took(bytes(found.last())) {
+                if self.consider(self.home.settled(key), &mut found).await? && walk.took(bytes(found.last())) {
                     break;
                 }
             }
@@ -157,7 +170,7 @@ impl KeyListing<'_> {
     }
 
     async fn take(&self, id: KeyId, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
-        match tables::KEYS.read(self.reading.view(), &(self.caller.workspace_id(), id)).await? {
+        match self.reading.any_key(self.home, id).await? {
             Some(key) => self.consider(key, found).await,
             None => Ok(false),
         }
@@ -165,7 +178,7 @@ impl KeyListing<'_> {
 
     /// Puts the key on the page if it belongs there; whether it did.
     async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
-        let Self { ostiary, caller, reading, filter, role, permission } = *self;
+        let Self { ostiary, caller, reading, home: _, filter, role, permission } = *self;
         let gone = key.is_gone(reading.now, ostiary.retention.deleted_keys);
         if gone || !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! API keys on disk.
 
 use crate::domain::etag::Etag;
-use crate::domain::id::{ApiId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, KeyId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::{Key, Presence};
 use crate::domain::name::{KEY_NAME, Name};
 use crate::domain::secret::Prefix;
@@ -9,7 +9,8 @@ use crate::domain::time::Expiry;
 use crate::domain::value::Metadata;
 use crate::pb::{self, storage};
 
-use super::{Stored, allow_list, digest, held, id, millis, moment, networks, optional_moment, to_held};
+use super::limits::{limit_messages, to_limits};
+use super::{Stored, allow_list, digest, held, id, millis, moment, networks, optional_id, optional_moment, to_held};
 
 impl Stored<(WorkspaceId, KeyId)> for Key {
     type Message = storage::Key;
@@ -23,17 +24,23 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
             prefix,
             start,
             digest,
+            identity,
             metadata,
             roles,
             permissions,
             enabled,
             expiry,
             allowed,
+            limits,
+            meter,
+            rotated_from,
+            rotated_to,
             created_by,
             created,
             updated,
             etag,
             presence,
+            written,
         } = self;
         storage::Key {
             api: api.bytes().to_vec(),
@@ -55,7 +62,16 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
                 Presence::Here => None,
                 Presence::Deleted(at) => Some(storage::key::Absence::Deleted(millis(*at))),
                 Presence::Gone(at) => Some(storage::key::Absence::Gone(millis(*at))),
+                Presence::Revoked { at, by } => {
+                    Some(storage::key::Absence::Revoked(storage::Revoked { at: millis(*at), by: *by }))
+                }
             },
+            written: *written,
+            identity: identity.map(|id| id.bytes().to_vec()),
+            limits: limit_messages(limits),
+            meter: meter.map(|id| id.bytes().to_vec()),
+            rotated_from: rotated_from.map(|id| id.bytes().to_vec()),
+            rotated_to: rotated_to.map(|id| id.bytes().to_vec()),
         }
     }
 
@@ -77,6 +93,12 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
             updated,
             etag,
             absence,
+            written,
+            identity,
+            limits,
+            meter,
+            rotated_from,
+            rotated_to,
         } = message;
         Some(Self {
             id: key,
@@ -86,12 +108,17 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
             prefix: Prefix::new(&prefix).ok()?,
             start,
             digest: digest(&digest_bytes)?,
+            identity: optional_id(identity.as_deref(), IdentityId::from_bytes)?,
             metadata: Metadata::new(metadata.map(pb::to_facts).unwrap_or_default()).ok()?,
             roles: roles.iter().map(|role| id(role, RoleId::from_bytes)).collect::<Option<_>>()?,
             permissions: to_held(&permissions)?,
             enabled,
             expiry: Expiry::from(optional_moment(expires)?),
             allowed: allow_list(&allowed)?,
+            limits: to_limits(limits)?,
+            meter: optional_id(meter.as_deref(), KeyId::from_bytes)?,
+            rotated_from: optional_id(rotated_from.as_deref(), KeyId::from_bytes)?,
+            rotated_to: optional_id(rotated_to.as_deref(), KeyId::from_bytes)?,
             created_by: id(&created_by, RootKeyId::from_bytes)?,
             created: moment(created)?,
             updated: moment(updated)?,
@@ -100,7 +127,11 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
                 None => Presence::Here,
                 Some(storage::key::Absence::Deleted(at)) => Presence::Deleted(moment(at)?),
                 Some(storage::key::Absence::Gone(at)) => Presence::Gone(moment(at)?),
+                Some(storage::key::Absence::Revoked(storage::Revoked { at, by })) => {
+                    Presence::Revoked { at: moment(at)?, by }
+                }
             },
+            written,
         })
     }
 }

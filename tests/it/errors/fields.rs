@@ -374,6 +374,7 @@ async fn all_flaws_of_a_request_are_told_at_once() {
         view: 7,
         dry_run: true,
         min_revision: "x".into(),
+        ..Default::default()
     };
     let expected = ["key", "api_id", "client_ip", "view", "min_revision", "permissions"];
     assert_eq!(told(operator.keys().verify_key(request).await), expected);

@@ -101,6 +101,7 @@ async fn a_filter_that_can_not_be_is_refused_field_by_field() {
         created_by: Some("me".into()),
         expire_before: Some(nonsense),
         last_used_before: Some(nonsense),
+        identity: None,
     };
     let request = pb::ListKeysRequest { page_size: -1, filter: Some(filter), ..Default::default() };
     let status = client.keys().list_keys(request).await.unwrap_err();

@@ -124,13 +124,15 @@ async fn lists(rig: &Rig, model: &Model, caller: &Recognised, naive: &Caller) ->
         let key = &seen.key;
         let deleted = match key.presence {
             Presence::Here => None,
-            Presence::Deleted(at) | Presence::Gone(at) => Some(at.millis()),
+            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, by: _ } => Some(at.millis()),
         };
         let state = match key.state(rig.world.now()) {
             KeyState::Active => "active",
             KeyState::Disabled => "disabled",
             KeyState::Expired => "expired",
             KeyState::Deleted => "deleted",
+            KeyState::Revoked => "revoked",
+            KeyState::RotatedOut => "rotated out",
         };
         let rest = (state, end(key.expiry), deleted, key.updated.millis(), key.etag.to_string());
         let by = key.created_by;

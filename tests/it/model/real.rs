@@ -206,6 +206,9 @@ impl Rig {
                         Life::Until(end) => Some(expiry(Some(*end))),
                     },
                     allowed: nets(*net),
+                    external_id: None,
+                    credits: None,
+                    limits: ostiary::domain::limit::Limits::default(),
                 };
                 ostiary.create_key(caller, draft, run).await?.with(|issued| Made {
                     id: issued.key.key.id.to_string(),
@@ -223,6 +226,7 @@ impl Rig {
                     allowed: patch.net.map(nets),
                     roles: patch.roles.as_ref().map(|roles| role_references(roles)),
                     permissions: patch.permissions.as_ref().map(|all| permission_references(all)),
+                    ..KeyPatch::default()
                 };
                 ostiary.update_key(caller, key_id(id), patch, etag, run).await?.with(|key| Made::of(shown(&key)))
             }

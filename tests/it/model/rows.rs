@@ -128,6 +128,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
             Presence::Here => {}
             Presence::Deleted(at) => purge(at, retention.deleted_keys, 4, *workspace, id.bytes()),
             Presence::Gone(at) => purge(at, std::time::Duration::ZERO, 4, *workspace, id.bytes()),
+            Presence::Revoked { at, by: _ } => purge(at, retention.expired, 4, *workspace, id.bytes()),
         }
     }
     for ((workspace, id), api) in &apis {
@@ -179,6 +180,8 @@ fn code(counted: Counted) -> u8 {
         Counted::KeysOfRole => 3,
         Counted::Keys => 4,
         Counted::RootKeys => 5,
+        Counted::KeysOfIdentity => 6,
+        Counted::OverridesOfNamespace => 7,
     }
 }
 
@@ -192,5 +195,8 @@ fn task_code(task: Task) -> u8 {
         Task::ClearRole => 6,
         Task::PurgePermission => 7,
         Task::ClearWorkspace => 8,
+        Task::SettleCuts => 9,
+        Task::ClearIdentity => 10,
+        Task::ClearNamespace => 11,
     }
 }
