@@ -19,6 +19,7 @@ use crate::service::{Done, Ostiary, Revision, Run};
 mod apis;
 mod audit;
 mod convert;
+mod credits;
 mod fields;
 pub mod front;
 pub mod gate;

@@ -19,7 +19,7 @@ pub mod audit;
 pub mod caller;
 pub mod change;
 mod counts;
-mod credits;
+pub mod credits;
 mod deliveries;
 mod described;
 pub mod due;
@@ -152,6 +152,9 @@ impl Ostiary {
 
     /// Finishes what is queued, saves what is remembered, and refuses everything from then on.
     pub async fn close(&self) {
+        if let Err(failure) = self.return_all_credits().await {
+            tracing::warn!(?failure, "credits that were reserved and not spent could not be given back");
+        }
         if let Err(failure) = self.flush_usage().await {
             tracing::warn!(?failure, "the usage of the last seconds could not be saved");
         }

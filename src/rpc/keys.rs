@@ -228,9 +228,9 @@ impl pb::key_service_server::KeyService for Desk {
 
     async fn adjust_credits(
         &self,
-        _: Request<pb::AdjustCreditsRequest>,
+        request: Request<pb::AdjustCreditsRequest>,
     ) -> Result<Response<pb::AdjustCreditsResponse>, Status> {
-        Err(Error::Unimplemented.into())
+        super::credits::adjust_credits(self, request).await
     }
 
     type ImportKeysStream = futures::stream::BoxStream<'static, Result<pb::ImportKeysResponse, Status>>;

@@ -8,7 +8,7 @@ use crate::domain::id::{IdentityId, NamespaceId, Reference, is_shape_of_any};
 use crate::domain::limit::{AMOUNT_MAX, Application, LIMITS_MAX, Limit, Limits, Rate, SPAN_MAX, SPAN_MIN};
 use crate::domain::name::{EXTERNAL_ID, IDENTIFIER, LIMIT_NAME, NAMESPACE_NAME, Name};
 use crate::pb::v1 as pb;
-use crate::service::keys::CreditsPatch;
+use crate::service::credits::CreditsPatch;
 
 use super::convert::{count, span};
 use super::fields::{Fields, Mask, Wish};

@@ -168,7 +168,7 @@ impl Ostiary {
                 };
                 check_numbers(roles.len(), 0)?;
                 let after = Key { roles, ..before.clone() };
-                rewrite(change, &before, after, &known, retention)
+                rewrite(change, &before, (after, None), &known, retention)
             })
             .await
         })
@@ -220,7 +220,7 @@ impl Ostiary {
                 check_numbers(0, has.len())?;
                 let permissions = if has == had { before.permissions.clone() } else { has };
                 let after = Key { permissions, ..before.clone() };
-                rewrite(change, &before, after, &known, retention)
+                rewrite(change, &before, (after, None), &known, retention)
             })
             .await
         })

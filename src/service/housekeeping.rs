@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::domain::id::EventId;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
-use crate::store::{Body, Decision, Priority, Stop, Txn};
+use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn};
 
 use super::Ostiary;
 use super::audit::EVENTS_MAX;
@@ -19,6 +19,25 @@ pub struct Drawn {
     pub now: Timestamp,
     /// Where the ids of its events begin.
     pub first_event: EventId,
+}
+
+/// Makes a change of the house durable that a caller waits for.
+pub(super) async fn settle_now<T, F>(engine: &dyn Engine, mut decide: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
+{
+    let slot = Arc::new(Mutex::new(None));
+    let body: Body = {
+        let slot = Arc::clone(&slot);
+        Box::new(move |tx| {
+            let answer = decide(tx)?;
+            *slot.lock() = Some(answer);
+            Ok(Decision::Commit)
+        })
+    };
+    engine.transact(Priority::Interactive, body).await?;
+    slot.lock().take().ok_or(Failure::Panicked)
 }
 
 impl Ostiary {

@@ -3,7 +3,7 @@
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::Capability;
-use crate::domain::credits::{Credits, Refill, Uses};
+use crate::domain::credits::Credits;
 use crate::domain::etag::Etag;
 use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId};
 use crate::domain::key::{DescribedKey, IssuedKey, Key, Presence};
@@ -14,13 +14,14 @@ use crate::domain::network::AllowList;
 use crate::domain::role::Role;
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::Expiry;
-use crate::domain::value::Metadata;
+use crate::domain::value::{Facts, Metadata};
 use crate::error::{Error, Obstacle};
 use crate::store::tables;
 
 use super::assignments::{check_numbers, obtain_roles};
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt, trying};
+use super::credits::{self, CreditsPatch};
 use super::described::{Beforehand, described, references};
 use super::permissions::insist_on_removals;
 use super::{Done, Ostiary, Retention, Revision, Run, apis};
@@ -61,15 +62,6 @@ pub struct KeyDraft {
     pub credits: Option<Credits>,
     /// How often it may be used.
     pub limits: Limits,
-}
-
-/// What is to be different about the credits of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CreditsPatch {
-    /// How much is left.
-    pub uses: Option<Uses>,
-    /// How that is filled up.
-    pub refill: Option<Option<Refill>>,
 }
 
 /// What is to be different about a key.
@@ -219,7 +211,7 @@ impl Ostiary {
                         allowed,
                         identity: None,
                         limits,
-                        meter: None,
+                        meter: credits::open(change, id, credits)?,
                         rotated_from: None,
                         rotated_to: None,
                         created_by: change.caller.id,
@@ -239,7 +231,7 @@ impl Ostiary {
                         roles: references(&roles),
                         permissions,
                         external_id: None,
-                        credits: None,
+                        credits,
                         last_used: None,
                     };
                     Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
@@ -303,6 +295,10 @@ impl Ostiary {
         let permit = caller.permit(Capability::UpdateKey)?;
         let workspace = caller.workspace_id();
         let retention = self.retention;
+        let _held = match patch.credits == CreditsPatch::default() {
+            true => None,
+            false => self.hold_credits_of(caller, id).await?,
+        };
         trying!(async {
             let (patch, etag) = (patch.clone(), etag.clone());
             let reading = self.read(None).await?;
@@ -348,23 +344,25 @@ impl Ostiary {
                     }
                 }
                 check_numbers(after.roles.len(), after.permissions.len())?;
-                rewrite(change, &before, after, &known, retention)
+                let moved = credits::patched(change, &mut after, credits)?;
+                rewrite(change, &before, (after, moved), &known, retention)
             })
             .await
         })
     }
 }
 
-/// Writes what has become of a key, unless nothing has.
+/// Writes what has become of a key, unless nothing has. Its credits are no part of its record; what has become of them
+/// is told beside it.
 pub(super) fn rewrite(
     change: &mut Change<'_, '_>,
     before: &Key,
-    mut after: Key,
+    (mut after, credits): (Key, Option<(Facts, Facts)>),
     known: &Beforehand,
     retention: Retention,
 ) -> Result<Effect<DescribedKey>, Halt> {
     let added = after.permissions.clone();
-    if after == *before {
+    if after == *before && credits.is_none() {
         return Ok(Effect::Unchanged(described(change, after, known, &[])?));
     }
     after.updated = change.now;
@@ -376,7 +374,12 @@ pub(super) fn rewrite(
         // Which values have changed, not what they are: they may be personal.
         facts.insert("metadata_changed".to_owned(), differing.into_iter().collect());
     }
-    let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), before.facts(), facts);
+    let mut was = before.facts();
+    if let Some((before, after)) = credits {
+        was.extend(before);
+        facts.extend(after);
+    }
+    let happening = Happening::changed(EventName::KEY_UPDATE, target(&after), was, facts);
     // What has just been obtained exists; what it held before has been looked at.
     let just_added = if after.permissions == before.permissions { &[][..] } else { &added };
     Ok(Effect::Changed(described(change, after, known, just_added)?, happening))

@@ -3,6 +3,7 @@
 //! A secret is never part of it.
 
 use crate::domain::api::Api;
+use crate::domain::credits::Uses;
 use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::{DescribedKey, IssuedKey, RoleRef};
 use crate::domain::name::{EXTERNAL_ID, Name, ROLE_NAME};
@@ -220,6 +221,20 @@ impl Outcome for IssuedKey {
     }
     fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
         Some(Self { key: DescribedKey::from_outcome(outcome)?, secret: None })
+    }
+}
+
+impl Outcome for Uses {
+    fn to_outcome(&self) -> storage::Outcome {
+        let remaining = match self {
+            Self::Unlimited => None,
+            Self::Left(left) => Some(*left),
+        };
+        wrap(Message::Uses(storage::UsesOutcome { remaining }))
+    }
+    fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
+        let storage::UsesOutcome { remaining } = expect!(outcome, Uses);
+        Some(remaining.map_or(Self::Unlimited, Self::Left))
     }
 }
 
