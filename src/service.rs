@@ -34,6 +34,7 @@ pub mod roles;
 pub mod root_keys;
 mod usage;
 pub mod verify;
+pub mod windows;
 pub mod workspaces;
 
 pub use crate::store::Revision;
@@ -77,6 +78,7 @@ pub struct Ostiary {
     deliveries: deliveries::Deliveries,
     meters: quotas::Meters,
     credits: credits::Purses,
+    windows: windows::Registry,
 }
 
 /// An answer, and the state that it reflects.

@@ -5,16 +5,24 @@ use tonic::{Request, Response, Status};
 use crate::domain::Flaw;
 use crate::domain::id::ApiId;
 use crate::domain::key::Verdict;
+use crate::domain::limit::{LIMITS_MAX, Named};
+use crate::domain::name::LIMIT_NAME;
 use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::Revision;
-use crate::service::verify::{Counting, Detail, Verification, VerifiedKey, VerifyQuestion};
+use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion};
 
-use super::convert::{expire_time, metadata};
+use super::convert::{count, expire_time, metadata, moment, span};
+use super::credits::remaining;
 use super::fields::Fields;
 use super::keys::{key_roles, presented};
 use super::{Desk, admitted, answer};
+
+/// How many things a call can be said to be about.
+const TAGS_MAX: usize = 20;
+/// Characters of each.
+const TAG_LENGTH_MAX: usize = 512;
 
 pub(super) async fn verify_key(
     desk: &Desk,
@@ -57,6 +65,9 @@ fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Rev
         }
     };
     let min_revision = fields.min_revision(&min_revision);
+    let cost = fields.cost("cost", cost);
+    let limits = named_limits(&mut fields, rate_limits);
+    let tags = check_tags(&mut fields, &tags);
     let query = permissions.as_deref().map(Query::parse).transpose();
     let counting = if dry_run { Counting::DryRun } else { Counting::Use };
     let asked = || {
@@ -67,7 +78,10 @@ fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Rev
             query: None,
             detail: detail?,
             counting,
+            cost: cost?,
+            limits: limits.clone()?,
         };
+        tags?;
         Some((question, min_revision?))
     };
     if let Err(flaw) = &query
@@ -78,6 +92,63 @@ fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Rev
     let (question, min_revision) = fields.finish(asked())?;
     let query = query.map_err(|flaw| Error::Query { field: "permissions", flaw })?;
     Ok((VerifyQuestion { query, ..question }, min_revision))
+}
+
+/// The limits that the call names, each once; with a rate of its own or without.
+fn named_limits(fields: &mut Fields, limits: Vec<pb::VerifyRateLimit>) -> Option<Vec<Named>> {
+    if limits.len() > LIMITS_MAX {
+        fields.refuse("rate_limits", Flaw::new(format!("must have at most {LIMITS_MAX} entries")));
+        return None;
+    }
+    let mut read: Vec<Option<Named>> = Vec::with_capacity(limits.len());
+    for (index, pb::VerifyRateLimit { name, cost, limit, duration }) in limits.into_iter().enumerate() {
+        let path = format!("rate_limits[{index}].");
+        let name = fields.name(&format!("{path}name"), &name, LIMIT_NAME);
+        let cost = fields.cost(&format!("{path}cost"), cost);
+        let inline = match (limit, duration) {
+            (None, None) => Some(None),
+            (Some(limit), duration) => fields.rate(&path, limit, duration, 1).map(Some),
+            (None, Some(_)) => {
+                fields.refuse(format!("{path}limit"), Flaw::new("must be given with duration"));
+                None
+            }
+        };
+        let named = name.zip(cost).zip(inline).map(|((name, cost), inline)| Named { name, cost, inline });
+        let twice = named.as_ref().is_some_and(|named| read.iter().flatten().any(|known| known.name == named.name));
+        if twice {
+            fields.refuse(format!("{path}name"), Flaw::new("must not be named twice"));
+        }
+        read.push(named);
+    }
+    read.into_iter().collect()
+}
+
+/// What the call is about. Nothing is done with it but to check it.
+fn check_tags(fields: &mut Fields, tags: &[String]) -> Option<()> {
+    if tags.len() > TAGS_MAX {
+        fields.refuse("tags", Flaw::new(format!("must have at most {TAGS_MAX} entries")));
+        return None;
+    }
+    let mut fit = true;
+    for (index, tag) in tags.iter().enumerate() {
+        if !(1..=TAG_LENGTH_MAX).contains(&tag.chars().count()) {
+            fields.refuse(format!("tags[{index}]"), Flaw::new(format!("must be 1 to {TAG_LENGTH_MAX} characters")));
+            fit = false;
+        }
+    }
+    fit.then_some(())
+}
+
+fn shown_outcome(outcome: LimitOutcome) -> pb::RateLimitOutcome {
+    let LimitOutcome { name, exceeded, limit, left, reset, retry_after } = outcome;
+    pb::RateLimitOutcome {
+        name: name.to_string(),
+        exceeded,
+        limit: count(limit),
+        remaining: count(left),
+        reset_time: reset.map(moment),
+        retry_after: retry_after.map(span),
+    }
 }
 
 fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
@@ -98,11 +169,14 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
         reason: verdict.reason(),
         ..Default::default()
     };
-    let Some(VerifiedKey { key, powers }) = key else { return bare };
+    let Some(VerifiedKey { key, powers, identity, uses, limits }) = key else { return bare };
     let basic = pb::Verdict {
         key_id: Some(key.id.to_string()),
         api_id: Some(key.api.to_string()),
         expire_time: expire_time(key.expiry),
+        external_id: identity.as_ref().map(|identity| identity.external_id.to_string()),
+        remaining_credits: remaining(uses),
+        rate_limits: limits.into_iter().map(shown_outcome).collect(),
         ..bare
     };
     match (detail, powers) {

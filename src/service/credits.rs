@@ -175,7 +175,7 @@ async fn exchange(
     let taken = std::mem::take(&mut *held.purse.reserved.lock());
     let moved = settle_now(engine.as_ref(), move |tx| {
         let Some(meter) = tables::METERS.get(tx, &account)? else {
-            return Ok((Reserved::default(), Reservation::Refused(Uses::Unlimited)));
+            return Ok((Reserved::default(), Reservation::Made));
         };
         let settled = meter.settle(taken.of(&meter), now);
         let amount = match wanted {
@@ -189,7 +189,8 @@ async fn exchange(
                 let reserved = Reserved { generation: settled.generation, left: amount, behind };
                 (Meter { uses: Uses::Left(behind), ..settled }, (reserved, Reservation::Made))
             }
-            (uses, _) => (settled, (Reserved::default(), Reservation::Refused(uses))),
+            (Uses::Unlimited, _) => (settled, (Reserved::default(), Reservation::Made)),
+            (Uses::Left(_), None) => (settled, (Reserved::default(), Reservation::Refused(settled.uses))),
         };
         if after != meter {
             tables::METERS.put(tx, &account, &after)?;

@@ -116,6 +116,7 @@ impl Ostiary {
             deliveries: super::deliveries::Deliveries::default(),
             meters: super::quotas::Meters::default(),
             credits: super::credits::Purses::default(),
+            windows: super::windows::Registry::default(),
         })
     }
 

@@ -5,20 +5,29 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::domain::api::Api;
 use crate::domain::capability::Capability;
+use crate::domain::credits::{Meter, Uses};
 use crate::domain::id::{ApiId, PermissionId, WorkspaceId};
+use crate::domain::identity::Identity;
 use crate::domain::key::{Key, Question, RoleRef, Surroundings, Verdict};
+use crate::domain::limit::{self, Applied, Named, NoSuchLimit};
+use crate::domain::name::Name;
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
 use crate::domain::role::{Held, Role};
 use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::domain::window::Admission;
 use crate::error::Error;
-use crate::store::tables;
+use crate::store::tables::{self, Subject};
 
 use super::caller::Caller;
+use super::credits::{Account, Payment, Reservation};
 use super::described::references;
+use super::windows::Ask;
 use super::{Done, Ostiary, Reading, Revision};
 
 /// How much the answer says.
@@ -50,6 +59,10 @@ pub struct VerifyQuestion {
     pub client: Option<IpAddr>,
     /// What it should be allowed to do.
     pub query: Option<Query>,
+    /// How many credits it costs.
+    pub cost: u64,
+    /// The limits that it names.
+    pub limits: Vec<Named>,
     /// How much to say.
     pub detail: Detail,
     /// Whether it counts.
@@ -70,8 +83,46 @@ pub struct Verification {
 pub struct VerifiedKey {
     /// The record.
     pub key: Key,
+    /// Whose it is.
+    pub identity: Option<Identity>,
+    /// What is left to use.
+    pub uses: Uses,
+    /// What the limits that applied say, if it got that far.
+    pub limits: Vec<LimitOutcome>,
     /// What it may do and through which roles, if the caller asked for all.
     pub powers: Option<Powers>,
+}
+
+/// What a limit says to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitOutcome {
+    /// Which.
+    pub name: Name,
+    /// Whether the call would exceed it.
+    pub exceeded: bool,
+    /// How much it lets through.
+    pub limit: u64,
+    /// How much of that is left.
+    pub left: u64,
+    /// If exceeded, when the call would pass, unless it never would; else when the whole limit is free again.
+    pub reset: Option<Timestamp>,
+    /// How long until it would pass.
+    pub retry_after: Option<Duration>,
+}
+
+impl LimitOutcome {
+    /// What a limit says that was asked at a moment.
+    pub(super) fn new(name: Name, limit: u64, admission: Admission, now: Timestamp) -> Self {
+        match admission {
+            Admission::Admitted { left, whole_after } => {
+                Self { name, exceeded: false, limit, left, reset: Some(now.after(whole_after)), retry_after: None }
+            }
+            Admission::Refused { left, retry_after } => {
+                let reset = retry_after.map(|wait| now.after(wait));
+                Self { name, exceeded: true, limit, left, reset, retry_after }
+            }
+        }
+    }
 }
 
 /// What a key may do and through which roles.
@@ -88,6 +139,8 @@ struct Gathered {
     key: Key,
     api: Option<Api>,
     roles: Vec<Role>,
+    identity: Option<Identity>,
+    meter: Option<Meter>,
 }
 
 impl Reading {
@@ -96,7 +149,16 @@ impl Reading {
         let Some(key) = self.key_of_secret(&home, secret).await? else { return Ok(None) };
         let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
         let roles = self.living_roles(workspace, &key.roles).await?;
-        Ok(Some(Gathered { key, api, roles }))
+        let identity = self.living_identity(workspace, key.identity).await?;
+        let meter = match key.meter {
+            Some(lineage) => {
+                let meter = tables::METERS.read(self.view(), &(workspace, lineage)).await?;
+                // Without it the key would be good for ever.
+                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?)
+            }
+            None => None,
+        };
+        Ok(Some(Gathered { key, api, roles, identity, meter }))
     }
 
     /// Those of the permissions that exist and that anybody asks for.
@@ -118,6 +180,33 @@ impl Reading {
     }
 }
 
+impl Gathered {
+    /// Everything that the key holds, directly or through a role. Some of it may have been deleted since.
+    fn held(&self) -> impl Iterator<Item = &Held> {
+        self.key.permissions.iter().chain(self.roles.iter().flat_map(|role| &role.permissions))
+    }
+
+    fn account(&self) -> Account {
+        (self.key.workspace, self.key.lineage())
+    }
+
+    /// With whom a limit counts.
+    fn subject(&self, counting: limit::Counting) -> Subject {
+        match (counting, &self.identity) {
+            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.id),
+            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.key.lineage()),
+        }
+    }
+}
+
+/// What looking at a key came to.
+enum Judged {
+    /// This.
+    Answer(Verification),
+    /// All is well, but what the call costs must be reserved first.
+    Short(Account),
+}
+
 impl Ostiary {
     /// Whether a key is good for what is asked.
     ///
@@ -130,47 +219,167 @@ impl Ostiary {
         min_revision: Option<Revision>,
     ) -> Result<Done<Verification>, Error> {
         caller.permit(Capability::VerifyKey)?;
-        let VerifyQuestion { secret, audience, client, query, detail, counting } = question;
-        let workspace = caller.workspace_id();
-        let reading = self.read(min_revision).await?;
-        let unknown = Verification { verdict: Verdict::NotFound, key: None };
-        let Some(Gathered { key, api, roles }) = reading.gather(workspace, &secret).await? else {
-            return Ok(reading.done(unknown));
-        };
-        let grant = caller.allowing(Capability::VerifyKey, &key.api.to_string());
-        let held = || key.permissions.iter().chain(roles.iter().flat_map(|role| &role.permissions));
-        let permissions = match &query {
+        let mut refused = None;
+        loop {
+            let reading = self.read(min_revision).await?;
+            let account = match self.judge(caller, &reading, &question, refused).await? {
+                Judged::Answer(verification) => return Ok(reading.done(verification)),
+                Judged::Short(account) => account,
+            };
+            // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
+            match self.reserve(account, question.cost).await? {
+                Reservation::Made => {}
+                Reservation::Refused(uses) => refused = Some(uses),
+            }
+        }
+    }
+
+    /// Looks at a key once. Between the limits and the credits nothing waits, so that both are consumed or neither.
+    async fn judge(
+        &self,
+        caller: &Caller,
+        reading: &Reading,
+        question: &VerifyQuestion,
+        refused: Option<Uses>,
+    ) -> Result<Judged, Error> {
+        let VerifyQuestion { secret, audience, client, query, cost, limits: named, detail, counting } = question;
+        let (workspace, now) = (caller.workspace_id(), reading.now);
+        let unknown = || Judged::Answer(Verification { verdict: Verdict::NotFound, key: None });
+        let Some(gathered) = reading.gather(workspace, secret).await? else { return Ok(unknown()) };
+        let grant = caller.allowing(Capability::VerifyKey, &gathered.key.api.to_string());
+        let permissions = match query {
             None => Vec::new(),
             Some(query) => {
                 let asked_for = |slug: &Slug| query.permissions().any(|asked| slug.covers(asked));
-                reading.effective(workspace, held(), asked_for).await?
+                reading.effective(workspace, gathered.held(), asked_for).await?
             }
         };
-        let around = Surroundings {
-            caller_may_verify: grant.is_some(),
-            api: api.as_ref(),
-            permissions: &permissions,
-            exceeded: &[],
-            uses: crate::domain::credits::Uses::Unlimited,
+        let asked = Question { now, audience: *audience, client: *client, query: query.as_ref(), cost: *cost };
+        let verdict = |exceeded: &[Name], uses| {
+            let around = Surroundings {
+                caller_may_verify: grant.is_some(),
+                api: gathered.api.as_ref(),
+                permissions: &permissions,
+                exceeded,
+                uses,
+            };
+            gathered.key.verdict(asked, around)
         };
-        let verdict =
-            key.verdict(Question { now: reading.now, audience, client, query: query.as_ref(), cost: 1 }, around);
-        if verdict == Verdict::NotFound {
-            return Ok(reading.done(unknown));
+        let at_first = verdict(&[], Uses::Unlimited);
+        if at_first == Verdict::NotFound {
+            return Ok(unknown());
         }
+        let identity_limits = gathered.identity.as_ref().map(|identity| &identity.limits);
+        let applied = limit::applied(&gathered.key.limits, identity_limits, named).map_err(|NoSuchLimit(index)| {
+            Error::field(format!("rate_limits[{index}].name"), "must be a limit of the key or of its identity")
+        })?;
+        let consumed = if at_first == Verdict::Valid {
+            match self.consume(&gathered, &applied, (*cost, *counting), refused, now).await? {
+                Some(consumed) => consumed,
+                None => return Ok(Judged::Short(gathered.account())),
+            }
+        } else {
+            Consumed { limits: Vec::new(), uses: self.uses_in_view(&gathered, now) }
+        };
+        let Consumed { limits, uses } = consumed;
+        let exceeded: Vec<Name> =
+            limits.iter().filter(|outcome| outcome.exceeded).map(|outcome| outcome.name.clone()).collect();
+        // What has been paid for is not asked for again.
+        let paid = counting == &Counting::Use && refused.is_none() && exceeded.is_empty();
+        let verdict = verdict(&exceeded, if paid { Uses::Unlimited } else { uses });
         if let Some(grant) = grant {
-            self.allowed_by((workspace, caller.root_key().id), grant, reading.now);
+            self.allowed_by((workspace, caller.root_key().id), grant, now);
         }
-        if verdict == Verdict::Valid && counting == Counting::Use {
-            self.usage.key_used((workspace, key.id), reading.now);
+        if verdict == Verdict::Valid && *counting == Counting::Use {
+            self.usage.key_used((workspace, gathered.key.id), now);
         }
         let powers = match detail {
             Detail::Basic => None,
             Detail::Full => Some(Powers {
-                roles: references(&roles),
-                permissions: reading.effective(workspace, held(), |_| true).await?,
+                roles: references(&gathered.roles),
+                permissions: reading.effective(workspace, gathered.held(), |_| true).await?,
             }),
         };
-        Ok(reading.done(Verification { verdict, key: Some(VerifiedKey { key, powers }) }))
+        let Gathered { key, identity, .. } = gathered;
+        Ok(Judged::Answer(Verification { verdict, key: Some(VerifiedKey { key, identity, uses, limits, powers }) }))
     }
+
+    /// Counts the call against its limits and pays for it, or neither. None if what it costs must be reserved first.
+    async fn consume(
+        &self,
+        gathered: &Gathered,
+        applied: &[Applied],
+        (cost, counting): (u64, Counting),
+        refused_credits: Option<Uses>,
+        now: Timestamp,
+    ) -> Result<Option<Consumed>, Error> {
+        let workspace = gathered.key.workspace;
+        let asks: Vec<Ask<'_>> = applied
+            .iter()
+            .map(|applied| Ask {
+                workspace,
+                subject: gathered.subject(applied.counting),
+                name: applied.name.as_str(),
+                rate: applied.rate,
+                cost: applied.cost,
+            })
+            .collect();
+        self.load_windows(&asks).await?;
+        let mut uses = Uses::Unlimited;
+        let admissions = match (counting, refused_credits) {
+            (Counting::DryRun, _) => {
+                if gathered.meter.is_some() {
+                    uses = self.uses_of(gathered.account()).await?;
+                }
+                self.windows.peek(&asks, now)
+            }
+            (Counting::Use, Some(left)) => {
+                uses = left;
+                self.windows.peek(&asks, now)
+            }
+            (Counting::Use, None) => {
+                let mut short = false;
+                let admissions = self.windows.admit_if(&asks, now, || {
+                    let Some(meter) = &gathered.meter else { return true };
+                    match self.credits.pay(gathered.account(), meter, cost, now) {
+                        Payment::Paid(left) => uses = left,
+                        Payment::Short => short = true,
+                    }
+                    !short
+                })?;
+                if short {
+                    return Ok(None);
+                }
+                if admissions.iter().any(|admission| matches!(admission, Admission::Refused { .. })) {
+                    uses = self.uses_in_view(gathered, now);
+                }
+                admissions
+            }
+        };
+        let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
+        let counted = counting == Counting::Use && refused_credits.is_none() && !admissions.iter().any(refused);
+        // What was not counted is shown as it stands, without the call.
+        let free: Vec<Ask<'_>> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
+        let standing = if counted { Vec::new() } else { self.windows.peek(&free, now) };
+        let mut limits = Vec::with_capacity(applied.len());
+        for (index, (applied, admission)) in applied.iter().zip(admissions).enumerate() {
+            let stands = standing.get(index).copied().filter(|_| !refused(&admission));
+            let admission = stands.unwrap_or(admission);
+            limits.push(LimitOutcome::new(applied.name.clone(), applied.rate.limit(), admission, now));
+        }
+        Ok(Some(Consumed { limits, uses }))
+    }
+
+    /// What is left to use, as far as can be told without waiting.
+    fn uses_in_view(&self, gathered: &Gathered, now: Timestamp) -> Uses {
+        let credits = gathered.meter.and_then(|meter| self.credits.reserved(gathered.account()).shown(&meter, now));
+        credits.map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining))
+    }
+}
+
+/// What a call has taken, or would take.
+struct Consumed {
+    limits: Vec<LimitOutcome>,
+    /// What is left.
+    uses: Uses,
 }

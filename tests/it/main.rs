@@ -9,6 +9,7 @@ mod audit;
 mod conventions;
 mod coverage;
 mod crash;
+mod credits;
 mod engine;
 mod errors;
 mod expiry;

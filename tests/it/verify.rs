@@ -8,11 +8,19 @@ use crate::harness::{Client, House, fields, mask, refusal, texts};
 
 mod addresses;
 mod currency;
+mod limits;
 mod powers;
 
 /// What can be wrong with a key, in the order of the table.
-const CAUSES: [Code; 5] =
-    [Code::NotFound, Code::Disabled, Code::Expired, Code::Forbidden, Code::InsufficientPermissions];
+const CAUSES: [Code; 7] = [
+    Code::NotFound,
+    Code::Disabled,
+    Code::Expired,
+    Code::Forbidden,
+    Code::InsufficientPermissions,
+    Code::RateLimited,
+    Code::UsageExceeded,
+];
 
 /// A question about a key and nothing else.
 fn about(secret: &str) -> pb::VerifyKeyRequest {
@@ -41,6 +49,8 @@ async fn of_every_combination_of_causes_the_earliest_in_the_table_decides() {
             expiration,
             allowed_cidrs: if has(Code::Forbidden) { texts(&["10.0.0.0/8"]) } else { Vec::new() },
             permissions: texts(&["documents.read"]),
+            credits: Some(pb::Credits { remaining: Some(1), refill: None }),
+            rate_limits: vec![limits::limit("calls", 1, 60_000, true)],
             ..Default::default()
         };
         let (_, secret) = client.key(request).await;
@@ -48,6 +58,8 @@ async fn of_every_combination_of_causes_the_earliest_in_the_table_decides() {
             api_id: Some(if has(Code::NotFound) { other.api_id.clone() } else { api.api_id.clone() }),
             client_ip: Some("11.0.0.1".into()),
             permissions: has(Code::InsufficientPermissions).then(|| "documents.write".into()),
+            rate_limits: if has(Code::RateLimited) { vec![limits::named("calls", 2)] } else { Vec::new() },
+            cost: has(Code::UsageExceeded).then_some(2),
             ..about(&secret)
         };
         cases.push((causes, question));
@@ -65,7 +77,8 @@ async fn of_every_combination_of_causes_the_earliest_in_the_table_decides() {
             Code::Forbidden => "the key may not be used from this address",
             Code::InsufficientPermissions => "the key lacks documents.write",
             Code::Valid | Code::Unspecified => "",
-            pb::VerificationCode::RateLimited | pb::VerificationCode::UsageExceeded => unreachable!(),
+            Code::RateLimited => "the key is used too often: calls",
+            Code::UsageExceeded => "the key has too few credits left",
         };
         assert_eq!(verdict.reason, reason, "{causes:?}");
         assert_eq!(verdict.key_id.is_some(), expected != Code::NotFound, "{causes:?}");

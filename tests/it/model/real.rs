@@ -258,6 +258,8 @@ impl Rig {
                     audience: audience.as_ref().map(|id| parsed(id, ostiary::domain::id::ApiId::parse)),
                     client: client.map(|from| ADDRESSES[from].parse().unwrap()),
                     query: (!query.is_empty()).then(|| Query::parse(query).unwrap()),
+                    cost: 1,
+                    limits: Vec::new(),
                     detail: Detail::Full,
                     counting: Counting::Use,
                 };
