@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
@@ -31,6 +32,7 @@ pub mod policy;
 mod roles;
 mod root_keys;
 pub mod status;
+mod streams;
 pub mod throttle;
 mod verify;
 mod workspaces;
@@ -42,20 +44,26 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone)]
 struct Desk {
     ostiary: Arc<Ostiary>,
+    /// Cancelled when the server closes: what would stay open ends.
+    closing: CancellationToken,
 }
 
-/// All services: ostiary's own, health, and reflection in both versions.
+/// All services: ostiary's own, health, and reflection in both versions. Streams end when `closing` is cancelled.
 ///
 /// # Panics
 /// If the descriptors that were built into the program can't be read.
-pub fn routes(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::HealthServer<impl Health>) -> Routes {
+pub fn routes(
+    ostiary: &Arc<Ostiary>,
+    health: tonic_health::pb::health_server::HealthServer<impl Health>,
+    closing: &CancellationToken,
+) -> Routes {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
         key_service_server::KeyServiceServer, permission_service_server::PermissionServiceServer,
         role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     };
-    let desk = || Desk { ostiary: Arc::clone(ostiary) };
+    let desk = || Desk { ostiary: Arc::clone(ostiary), closing: closing.clone() };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)

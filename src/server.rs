@@ -184,7 +184,8 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address, error })?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let front = front(&ostiary, health);
+    let closing = CancellationToken::new();
+    let front = front(&ostiary, health, &closing);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let background = TaskTracker::new();
@@ -193,7 +194,6 @@ pub async fn serve(
         background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
         background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
     }
-    let closing = CancellationToken::new();
     background.spawn(report_health(reporter, Arc::clone(&ostiary), stop, closing.clone()));
     background.close();
 
@@ -214,8 +214,12 @@ pub async fn serve(
     Ok(Running { address, ostiary, serving })
 }
 
-fn front(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::HealthServer<impl Health>) -> Front {
-    Front::new(rpc::routes(ostiary, health), Arc::clone(ostiary))
+fn front(
+    ostiary: &Arc<Ostiary>,
+    health: tonic_health::pb::health_server::HealthServer<impl Health>,
+    closing: &CancellationToken,
+) -> Front {
+    Front::new(rpc::routes(ostiary, health, closing), Arc::clone(ostiary))
 }
 
 /// Takes connections until the server closes.

@@ -189,6 +189,30 @@ impl Ostiary {
         Ok(Caller { root_key: Arc::new(root_key), workspace: Arc::new(workspace), call })
     }
 
+    /// The caller of a message in a stream that was opened before, as they are now.
+    ///
+    /// # Errors
+    /// What a new call would fail with: [`Error::Unauthenticated`], or [`Error::PermissionMissing`] if they hold the
+    /// capability for nothing any more.
+    pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
+        let again = self.look_again(caller, capability).await?;
+        self.usage.root_key_used((again.workspace_id(), again.root_key.id), self.world.now());
+        Ok(again)
+    }
+
+    /// The same while no message comes, which does not count as a use of the root key.
+    ///
+    /// # Errors
+    /// As [`Ostiary::readmit`].
+    pub async fn look_again(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
+        let reading = self.read(None).await?;
+        let row = (caller.workspace_id(), caller.root_key.id);
+        let (root_key, workspace) = self.recognised(&reading, row, caller.call.remote).await?;
+        let again = Caller { root_key: Arc::new(root_key), workspace: Arc::new(workspace), call: caller.call.clone() };
+        again.permit(capability)?;
+        Ok(again)
+    }
+
     /// A root key and its workspace as they are in a view, if the root key is good there.
     pub(super) async fn recognised(
         &self,

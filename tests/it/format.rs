@@ -18,6 +18,7 @@ use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::{Decision, Engine, Priority};
 use ostiary::world::World;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
@@ -103,7 +104,10 @@ impl Golden {
 
     fn wired(&self) -> (Front, Same) {
         let (_, health) = tonic_health::server::health_reporter();
-        let front = Front::new(ostiary::rpc::routes(&self.ostiary, health), Arc::clone(&self.ostiary));
+        let front = Front::new(
+            ostiary::rpc::routes(&self.ostiary, health, &CancellationToken::new()),
+            Arc::clone(&self.ostiary),
+        );
         (
             front.facing(Peer("192.0.2.1:50000".parse().unwrap())),
             Same { secret: self.first.clone(), idempotency_key: None },

@@ -1,0 +1,122 @@
+//! Calls of many messages: whoever has opened a stream is let in anew with each message, and looked at while silent.
+//!
+//! The front tells errors in full only until a call begins to answer; what ends a stream later is told here alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::ready;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::domain::capability::Capability;
+use crate::domain::time::{Expiry, Timestamp};
+use crate::error::Error;
+use crate::service::Ostiary;
+use crate::service::caller::Caller;
+
+use super::{Desk, status};
+
+/// How often the caller of a silent stream is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Who is asking, and the stream of what. Messages of a stream are not remembered under an idempotency key.
+pub(super) fn admitted_stream<M>(request: Request<Streaming<M>>) -> Result<(Caller, Streaming<M>), Status> {
+    let (_, mut extensions, messages) = request.into_parts();
+    let mut caller: Caller =
+        extensions.remove().ok_or_else(|| Error::Internal("a call came past the gate".to_owned()))?;
+    caller.call.idempotency = None;
+    Ok((caller, messages))
+}
+
+/// Messages, each with its caller as they are when it comes.
+///
+/// It ends with the error that a new call of the caller would get as soon as that is one, between two messages too;
+/// and with [`Error::ShuttingDown`] when the server closes. Nothing comes after an error.
+pub(super) fn admissions<M, S>(
+    desk: &Desk,
+    caller: Caller,
+    capability: Capability,
+    messages: S,
+) -> impl Stream<Item = Result<(Caller, M), Error>> + Send + use<M, S>
+where
+    M: Send,
+    S: Stream<Item = Result<M, Status>> + Send + Unpin,
+{
+    let Desk { ostiary, closing } = desk.clone();
+    stream::try_unfold(Watch { ostiary, closing, caller, capability, messages }, |mut watch| async move {
+        let message = watch.next().await?;
+        Ok(message.map(|message| ((watch.caller.clone(), message), watch)))
+    })
+}
+
+/// The answer to a stream. The first error is its status, in full.
+pub(super) fn answers<M: Send + 'static>(
+    caller: &Caller,
+    answers: impl Stream<Item = Result<M, Error>> + Send + 'static,
+) -> Response<BoxStream<'static, Result<M, Status>>> {
+    let request_id = caller.call.request_id.clone();
+    let root_key = caller.root_key().id.to_string();
+    let told = answers.scan(false, move |ended, answer| {
+        let told = (!*ended).then(|| answer.map_err(|error| told(&error, &request_id, &root_key)));
+        *ended = matches!(told, Some(Err(_)));
+        ready(told)
+    });
+    Response::new(told.boxed())
+}
+
+/// What ends a stream, as its caller gets it.
+fn told(error: &Error, request_id: &str, root_key: &str) -> Status {
+    let reason = status::reason(error);
+    if error.is_fault() {
+        let cause = format!("{error:?}");
+        tracing::error!(request_id, reason, root_key, cause, "stream failed");
+    } else {
+        tracing::info!(request_id, reason, root_key, "stream ended");
+    }
+    status::render(error, request_id)
+}
+
+/// A stream, and who has opened it.
+struct Watch<S> {
+    ostiary: Arc<Ostiary>,
+    closing: CancellationToken,
+    caller: Caller,
+    capability: Capability,
+    messages: S,
+}
+
+impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
+    /// The next message, once its caller has been let in for it.
+    async fn next(&mut self) -> Result<Option<M>, Error> {
+        loop {
+            let look = self.next_look();
+            let message = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return Err(Error::ShuttingDown),
+                message = self.messages.next() => Some(message),
+                () = self.ostiary.world().wait_until(look) => None,
+            };
+            match message {
+                None => self.caller = self.ostiary.look_again(&self.caller, self.capability).await?,
+                Some(None) => return Ok(None),
+                Some(Some(Err(status))) => return Err(status::of_foreign(&status)),
+                Some(Some(Ok(message))) => {
+                    self.caller = self.ostiary.readmit(&self.caller, self.capability).await?;
+                    return Ok(Some(message));
+                }
+            }
+        }
+    }
+
+    /// When to look at the caller if nothing comes: soon, and at the end of the root key's life.
+    fn next_look(&self) -> Timestamp {
+        let soon = self.ostiary.world().now().after(LOOK_EVERY);
+        match self.caller.root_key().expiry {
+            Expiry::At(end) => end.min(soon),
+            Expiry::Never => soon,
+        }
+    }
+}
