@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_pattern_of_many_runs_takes_no_exponential_time() {
-        assert!(!matches(&"a*".repeat(120), &format!("{}b", "a".repeat(250))));
+        assert!(!matches(&format!("{}c", "a*".repeat(120)), &format!("{}b", "a".repeat(250))));
     }
 
     fn naive(pattern: &[char], text: &[char]) -> bool {
