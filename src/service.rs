@@ -135,6 +135,11 @@ impl Ostiary {
         }
     }
 
+    /// The newest revision there is.
+    pub async fn head(&self) -> Result<Revision, Error> {
+        Ok(self.read(None).await?.view.revision())
+    }
+
     /// Looks at a state at least as new as `min_revision`.
     ///
     /// Every commit is made by this instance, so its newest state is the newest there is, and a revision beyond it

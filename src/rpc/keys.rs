@@ -244,18 +244,18 @@ impl pb::key_service_server::KeyService for Desk {
 
     async fn batch_verify_keys(
         &self,
-        _: Request<pb::BatchVerifyKeysRequest>,
+        request: Request<pb::BatchVerifyKeysRequest>,
     ) -> Result<Response<pb::BatchVerifyKeysResponse>, Status> {
-        Err(Error::Unimplemented.into())
+        super::verify::batch::batch_verify_keys(self, request).await
     }
 
-    type StreamVerifyKeysStream = futures::stream::BoxStream<'static, Result<pb::StreamVerifyKeysResponse, Status>>;
+    type StreamVerifyKeysStream = super::verify::stream::Answers;
 
     async fn stream_verify_keys(
         &self,
-        _: Request<tonic::Streaming<pb::StreamVerifyKeysRequest>>,
+        request: Request<tonic::Streaming<pb::StreamVerifyKeysRequest>>,
     ) -> Result<Response<Self::StreamVerifyKeysStream>, Status> {
-        Err(Error::Unimplemented.into())
+        super::verify::stream::stream_verify_keys(self, request)
     }
 }
 

@@ -235,6 +235,18 @@ pub fn render(error: &Error, request_id: &str) -> Status {
     Status::with_error_details(code(error), error.to_string(), details)
 }
 
+/// The error of one of many, which is data beside the answers of the others.
+pub fn as_data(error: &Error, request_id: &str) -> tonic_types::pb::Status {
+    let status = render(error, request_id);
+    let whole = <tonic_types::pb::Status as prost::Message>::decode(status.details());
+    // The details are the encoded form of just that.
+    whole.unwrap_or_else(|_| tonic_types::pb::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
 fn resource_type(kind: Kind) -> String {
     format!(
         "ostiary.v1.{}",

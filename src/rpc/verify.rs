@@ -10,14 +10,18 @@ use crate::domain::name::LIMIT_NAME;
 use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
-use crate::service::Revision;
+use crate::service::caller::Caller;
 use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion};
+use crate::service::{Done, Revision};
 
 use super::convert::{count, expire_time, metadata, moment, span};
 use super::credits::remaining;
 use super::fields::Fields;
 use super::keys::{key_roles, presented};
 use super::{Desk, admitted, answer};
+
+pub(super) mod batch;
+pub(super) mod stream;
 
 /// How many things a call can be said to be about.
 const TAGS_MAX: usize = 20;
@@ -36,6 +40,16 @@ pub(super) async fn verify_key(
         meta,
         verdict: Some(shown(verification, detail)),
     })
+}
+
+/// One of many questions, of which an answer tells the verdict alone.
+async fn item(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<(pb::Verdict, Revision), Error> {
+    let (question, min_revision) = question(request)?;
+    if question.detail == Detail::Full {
+        return Err(Error::field("view", "must be BASIC where many are asked about"));
+    }
+    let Done { answer, revision } = desk.ostiary.verify_key(caller, question, min_revision).await?;
+    Ok((shown(answer, Detail::Basic), revision))
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.

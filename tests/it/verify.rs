@@ -9,6 +9,7 @@ use crate::harness::{Client, House, fields, mask, refusal, texts};
 mod addresses;
 mod currency;
 mod limits;
+mod many;
 mod powers;
 
 /// What can be wrong with a key, in the order of the table.
