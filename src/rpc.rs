@@ -22,6 +22,7 @@ mod convert;
 mod fields;
 pub mod front;
 pub mod gate;
+mod identities;
 mod keys;
 mod limits;
 mod page;
@@ -50,9 +51,9 @@ struct Desk {
 pub fn routes(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::HealthServer<impl Health>) -> Routes {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
-        key_service_server::KeyServiceServer, permission_service_server::PermissionServiceServer,
-        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
-        workspace_service_server::WorkspaceServiceServer,
+        identity_service_server::IdentityServiceServer, key_service_server::KeyServiceServer,
+        permission_service_server::PermissionServiceServer, role_service_server::RoleServiceServer,
+        root_key_service_server::RootKeyServiceServer, workspace_service_server::WorkspaceServiceServer,
     };
     let desk = || Desk { ostiary: Arc::clone(ostiary) };
     let reflection = || {
@@ -72,6 +73,7 @@ pub fn routes(ostiary: &Arc<Ostiary>, health: tonic_health::pb::health_server::H
         .add_service(KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RoleServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(PermissionServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(IdentityServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare()
 }

@@ -9,6 +9,7 @@ use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::Revision;
+use crate::service::identities::CountedIdentity;
 use crate::service::verify::{Counting, Detail, Verification, VerifiedKey, VerifyQuestion};
 
 use super::convert::{expire_time, metadata};
@@ -98,11 +99,12 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
         reason: verdict.reason(),
         ..Default::default()
     };
-    let Some(VerifiedKey { key, powers }) = key else { return bare };
+    let Some(VerifiedKey { key, identity, powers }) = key else { return bare };
     let basic = pb::Verdict {
         key_id: Some(key.id.to_string()),
         api_id: Some(key.api.to_string()),
         expire_time: expire_time(key.expiry),
+        external_id: identity.as_ref().map(|identity| identity.external_id.to_string()),
         ..bare
     };
     match (detail, powers) {
@@ -112,6 +114,7 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
             enabled: Some(key.enabled),
             permissions: powers.permissions.iter().map(ToString::to_string).collect(),
             roles: key_roles(powers.roles),
+            identity: identity.map(|identity| CountedIdentity { identity, key_count: powers.key_count }.into()),
             ..basic
         },
         (Detail::Full, None) | (Detail::Basic, _) => basic,

@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::change::{Change, Effect, Halt, trying};
 use super::described::{Beforehand, described, references};
 use super::permissions::insist_on_removals;
-use super::{Done, Ostiary, Retention, Revision, Run, apis};
+use super::{Done, Ostiary, Retention, Revision, Run, apis, identities};
 
 mod deletion;
 mod listing;
@@ -175,6 +175,7 @@ impl Ostiary {
             let secret = Secret::issue(&prefix, self.world.random());
             let id = KeyId::from_bytes(self.world.ulid());
             let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
+            let owner = draft.external_id.clone().map(|external_id| self.owner(external_id));
             self.prepare_delivery(caller, id.bytes(), &secret);
             made = Some(id);
             let draft = draft.clone();
@@ -190,7 +191,7 @@ impl Ostiary {
                         enabled,
                         expiry,
                         allowed,
-                        external_id,
+                        external_id: _,
                         credits,
                         limits,
                     } = draft.clone();
@@ -202,6 +203,7 @@ impl Ostiary {
                     let roles = obtain_roles(change, &roles, &[])?;
                     let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
                     check_numbers(roles.len(), permissions.len())?;
+                    let identity = owner.as_ref().map(|owner| owner.obtain(change)).transpose()?;
                     let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
                     let key = Key {
                         id,
@@ -217,7 +219,7 @@ impl Ostiary {
                         enabled,
                         expiry: expiry.unwrap_or_else(|| by_api().into()),
                         allowed,
-                        identity: None,
+                        identity: identity.as_ref().map(|identity| identity.id),
                         limits,
                         meter: None,
                         rotated_from: None,
@@ -238,7 +240,7 @@ impl Ostiary {
                         key,
                         roles: references(&roles),
                         permissions,
-                        external_id: None,
+                        external_id: identity.map(|identity| identity.external_id),
                         credits: None,
                         last_used: None,
                     };
@@ -309,6 +311,7 @@ impl Ostiary {
             let known = self.beforehand(&reading, workspace, id).await?;
             let references = patch.permissions.as_deref().unwrap_or_default();
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
+            let owner = patch.external_id.clone().map(|named| named.map(|external_id| self.owner(external_id)));
             self.change(permit, run, move |change| {
                 let KeyPatch {
                     name,
@@ -318,7 +321,7 @@ impl Ostiary {
                     allowed,
                     roles,
                     permissions,
-                    external_id,
+                    external_id: _,
                     credits,
                     limits,
                 } = patch.clone();
@@ -348,6 +351,9 @@ impl Ostiary {
                     }
                 }
                 check_numbers(after.roles.len(), after.permissions.len())?;
+                if let Some(owner) = &owner {
+                    after.identity = identities::owned(change, &before, owner.as_ref())?;
+                }
                 rewrite(change, &before, after, &known, retention)
             })
             .await

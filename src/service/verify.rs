@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use crate::domain::api::Api;
 use crate::domain::capability::Capability;
 use crate::domain::id::{ApiId, PermissionId, WorkspaceId};
+use crate::domain::identity::Identity;
 use crate::domain::key::{Key, Question, RoleRef, Surroundings, Verdict};
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
@@ -70,6 +71,8 @@ pub struct Verification {
 pub struct VerifiedKey {
     /// The record.
     pub key: Key,
+    /// Whose it is, if that still exists.
+    pub identity: Option<Identity>,
     /// What it may do and through which roles, if the caller asked for all.
     pub powers: Option<Powers>,
 }
@@ -81,6 +84,8 @@ pub struct Powers {
     pub roles: Vec<RoleRef>,
     /// Everything that it may do, directly or through a role.
     pub permissions: Vec<Slug>,
+    /// How many keys its identity has.
+    pub key_count: u64,
 }
 
 /// A key with what its verdict depends on.
@@ -88,6 +93,7 @@ struct Gathered {
     key: Key,
     api: Option<Api>,
     roles: Vec<Role>,
+    identity: Option<Identity>,
 }
 
 impl Reading {
@@ -96,7 +102,8 @@ impl Reading {
         let Some(key) = self.key_of_secret(&home, secret).await? else { return Ok(None) };
         let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
         let roles = self.living_roles(workspace, &key.roles).await?;
-        Ok(Some(Gathered { key, api, roles }))
+        let identity = self.living_identity(workspace, key.identity).await?;
+        Ok(Some(Gathered { key, api, roles, identity }))
     }
 
     /// Those of the permissions that exist and that anybody asks for.
@@ -134,7 +141,7 @@ impl Ostiary {
         let workspace = caller.workspace_id();
         let reading = self.read(min_revision).await?;
         let unknown = Verification { verdict: Verdict::NotFound, key: None };
-        let Some(Gathered { key, api, roles }) = reading.gather(workspace, &secret).await? else {
+        let Some(Gathered { key, api, roles, identity }) = reading.gather(workspace, &secret).await? else {
             return Ok(reading.done(unknown));
         };
         let grant = caller.allowing(Capability::VerifyKey, &key.api.to_string());
@@ -169,8 +176,12 @@ impl Ostiary {
             Detail::Full => Some(Powers {
                 roles: references(&roles),
                 permissions: reading.effective(workspace, held(), |_| true).await?,
+                key_count: match &identity {
+                    Some(identity) => reading.keys_of_identity(workspace, identity.id).await?,
+                    None => 0,
+                },
             }),
         };
-        Ok(reading.done(Verification { verdict, key: Some(VerifiedKey { key, powers }) }))
+        Ok(reading.done(Verification { verdict, key: Some(VerifiedKey { key, identity, powers }) }))
     }
 }
