@@ -15,6 +15,7 @@ mod expiry;
 mod first_start;
 mod format;
 mod idempotency;
+mod identities;
 mod keys;
 mod model;
 mod permissions;
