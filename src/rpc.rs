@@ -24,6 +24,7 @@ mod credits;
 mod fields;
 pub mod front;
 pub mod gate;
+mod identities;
 mod keys;
 mod limits;
 mod page;
@@ -59,9 +60,9 @@ pub fn routes(
 ) -> Routes {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
-        key_service_server::KeyServiceServer, permission_service_server::PermissionServiceServer,
-        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
-        workspace_service_server::WorkspaceServiceServer,
+        identity_service_server::IdentityServiceServer, key_service_server::KeyServiceServer,
+        permission_service_server::PermissionServiceServer, role_service_server::RoleServiceServer,
+        root_key_service_server::RootKeyServiceServer, workspace_service_server::WorkspaceServiceServer,
     };
     let desk = || Desk { ostiary: Arc::clone(ostiary), closing: closing.clone() };
     let reflection = || {
@@ -81,6 +82,7 @@ pub fn routes(
         .add_service(KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RoleServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(PermissionServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(IdentityServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare()
 }

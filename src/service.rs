@@ -25,6 +25,7 @@ mod described;
 pub mod due;
 pub mod founding;
 mod housekeeping;
+pub mod identities;
 pub mod keys;
 pub mod listing;
 mod outcome;

@@ -11,6 +11,7 @@ use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
+use crate::service::identities::CountedIdentity;
 use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion};
 use crate::service::{Done, Revision};
 
@@ -200,6 +201,7 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
             enabled: Some(key.enabled),
             permissions: powers.permissions.iter().map(ToString::to_string).collect(),
             roles: key_roles(powers.roles),
+            identity: identity.map(|identity| CountedIdentity { identity, key_count: powers.key_count }.into()),
             ..basic
         },
         (Detail::Full, None) | (Detail::Basic, _) => basic,

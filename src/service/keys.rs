@@ -24,7 +24,7 @@ use super::change::{Change, Effect, Halt, trying};
 use super::credits::{self, CreditsPatch};
 use super::described::{Beforehand, described, references};
 use super::permissions::insist_on_removals;
-use super::{Done, Ostiary, Retention, Revision, Run, apis};
+use super::{Done, Ostiary, Retention, Revision, Run, apis, identities};
 
 mod deletion;
 mod listing;
@@ -167,6 +167,7 @@ impl Ostiary {
             let secret = Secret::issue(&prefix, self.world.random());
             let id = KeyId::from_bytes(self.world.ulid());
             let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
+            let owner = draft.external_id.clone().map(|external_id| self.owner(external_id));
             self.prepare_delivery(caller, id.bytes(), &secret);
             made = Some(id);
             let draft = draft.clone();
@@ -182,7 +183,7 @@ impl Ostiary {
                         enabled,
                         expiry,
                         allowed,
-                        external_id,
+                        external_id: _,
                         credits,
                         limits,
                     } = draft.clone();
@@ -194,6 +195,7 @@ impl Ostiary {
                     let roles = obtain_roles(change, &roles, &[])?;
                     let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
                     check_numbers(roles.len(), permissions.len())?;
+                    let identity = owner.as_ref().map(|owner| owner.obtain(change)).transpose()?;
                     let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
                     let key = Key {
                         id,
@@ -209,7 +211,7 @@ impl Ostiary {
                         enabled,
                         expiry: expiry.unwrap_or_else(|| by_api().into()),
                         allowed,
-                        identity: None,
+                        identity: identity.as_ref().map(|identity| identity.id),
                         limits,
                         meter: credits::open(change, id, credits)?,
                         rotated_from: None,
@@ -230,7 +232,7 @@ impl Ostiary {
                         key,
                         roles: references(&roles),
                         permissions,
-                        external_id: None,
+                        external_id: identity.map(|identity| identity.external_id),
                         credits,
                         last_used: None,
                     };
@@ -305,6 +307,7 @@ impl Ostiary {
             let known = self.beforehand(&reading, workspace, id).await?;
             let references = patch.permissions.as_deref().unwrap_or_default();
             let wanted = reading.wanted(workspace, references, || self.draw_permission()).await?;
+            let owner = patch.external_id.clone().map(|named| named.map(|external_id| self.owner(external_id)));
             self.change(permit, run, move |change| {
                 let KeyPatch {
                     name,
@@ -314,7 +317,7 @@ impl Ostiary {
                     allowed,
                     roles,
                     permissions,
-                    external_id,
+                    external_id: _,
                     credits,
                     limits,
                 } = patch.clone();
@@ -344,6 +347,9 @@ impl Ostiary {
                     }
                 }
                 check_numbers(after.roles.len(), after.permissions.len())?;
+                if let Some(owner) = &owner {
+                    after.identity = identities::owned(change, &before, owner.as_ref())?;
+                }
                 let moved = credits::patched(change, &mut after, credits)?;
                 rewrite(change, &before, (after, moved), &known, retention)
             })

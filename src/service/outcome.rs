@@ -4,7 +4,8 @@
 
 use crate::domain::api::Api;
 use crate::domain::credits::Uses;
-use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::identity::Identity;
 use crate::domain::key::{DescribedKey, IssuedKey, RoleRef};
 use crate::domain::name::{EXTERNAL_ID, Name, ROLE_NAME};
 use crate::domain::permission::{Permission, Slug};
@@ -16,6 +17,7 @@ use crate::pb::storage::{self, outcome::Outcome as Message};
 use crate::store::records::{Stored, credits_message, to_credits};
 
 use super::apis::CountedApi;
+use super::identities::CountedIdentity;
 use super::roles::CountedRole;
 use super::root_keys::Rotation;
 use super::workspaces::FoundedWorkspace;
@@ -268,5 +270,22 @@ impl Outcome for Permission {
         let storage::PermissionOutcome { workspace, id, permission } = expect!(outcome, Permission);
         let row = (workspace_id(&workspace)?, PermissionId::from_bytes(bytes16(&id)?));
         Self::from_message(&row, permission?)
+    }
+}
+
+impl Outcome for CountedIdentity {
+    fn to_outcome(&self) -> storage::Outcome {
+        let Self { identity, key_count } = self;
+        wrap(Message::Identity(storage::IdentityOutcome {
+            workspace: identity.workspace.bytes().to_vec(),
+            id: identity.id.bytes().to_vec(),
+            identity: Some(identity.to_message()),
+            key_count: *key_count,
+        }))
+    }
+    fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
+        let storage::IdentityOutcome { workspace, id, identity, key_count } = expect!(outcome, Identity);
+        let row = (workspace_id(&workspace)?, IdentityId::from_bytes(bytes16(&id)?));
+        Some(Self { identity: Identity::from_message(&row, identity?)?, key_count })
     }
 }

@@ -132,6 +132,8 @@ pub struct Powers {
     pub roles: Vec<RoleRef>,
     /// Everything that it may do, directly or through a role.
     pub permissions: Vec<Slug>,
+    /// How many keys its identity has.
+    pub key_count: u64,
 }
 
 /// A key with what its verdict depends on.
@@ -298,6 +300,10 @@ impl Ostiary {
             Detail::Full => Some(Powers {
                 roles: references(&gathered.roles),
                 permissions: reading.effective(workspace, gathered.held(), |_| true).await?,
+                key_count: match &gathered.identity {
+                    Some(identity) => reading.keys_of_identity(workspace, identity.id).await?,
+                    None => 0,
+                },
             }),
         };
         let Gathered { key, identity, .. } = gathered;

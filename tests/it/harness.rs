@@ -199,6 +199,7 @@ services! {
     keys, key_service_client, KeyServiceClient;
     roles, role_service_client, RoleServiceClient;
     permissions, permission_service_client, PermissionServiceClient;
+    identities, identity_service_client, IdentityServiceClient;
     audit, audit_log_service_client, AuditLogServiceClient;
 }
 

@@ -45,6 +45,7 @@ answers! {
     AddKeyRolesResponse RemoveKeyRolesResponse SetKeyRolesResponse
     AddKeyPermissionsResponse RemoveKeyPermissionsResponse SetKeyPermissionsResponse
     CreateRoleResponse UpdateRoleResponse SetRolePermissionsResponse DeleteRoleResponse
+    CreateIdentityResponse UpdateIdentityResponse DeleteIdentityResponse
     CreatePermissionResponse UpdatePermissionResponse DeletePermissionResponse
     CreateRootKeyResponse UpdateRootKeyResponse DeleteRootKeyResponse BatchDeleteRootKeysResponse
     RotateRootKeyResponse CreateWorkspaceResponse UpdateWorkspaceResponse DeleteWorkspaceResponse

@@ -16,6 +16,7 @@ mod expiry;
 mod first_start;
 mod format;
 mod idempotency;
+mod identities;
 mod keys;
 mod model;
 mod permissions;

@@ -1,6 +1,6 @@
 //! Removing what nobody can use any more, a little at a time.
 
-use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::Presence;
 use crate::domain::root_key::RootKey;
 use crate::domain::time::{Expiry, Timestamp};
@@ -25,7 +25,8 @@ impl Ostiary {
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
             Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
-            Task::SettleCuts | Task::ClearIdentity | Task::ClearNamespace => Ok(()),
+            Task::ClearIdentity => self.clear_identity(entry, workspace, IdentityId::from_bytes(id)).await,
+            Task::SettleCuts | Task::ClearNamespace => Ok(()),
         }
     }
 
@@ -45,6 +46,46 @@ impl Ostiary {
             tables::DUE.remove(tx, &entry)
         })
         .await
+    }
+
+    /// Removes the index of a deleted identity, then the identity. Keys keep its id, which resolves to nothing.
+    async fn clear_identity(&self, entry: Entry, workspace: WorkspaceId, identity: IdentityId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let prefix = (workspace, identity);
+            let rows = tables::IDENTITY_KEYS.list(reading.view(), &prefix, None, CLEARED_AT_ONCE).await?;
+            if rows.is_empty() {
+                break;
+            }
+            self.settle(move |tx, _| rows.iter().try_for_each(|(row, ())| tables::IDENTITY_KEYS.remove(tx, row)))
+                .await?;
+        }
+        self.settle(move |tx, _| {
+            counts::forget_identity(tx, workspace, identity)?;
+            tables::IDENTITIES.remove(tx, &(workspace, identity))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    /// Removes all identities of a deleted workspace, whose keys are gone already.
+    async fn clear_identities(&self, workspace: WorkspaceId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::IDENTITIES.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.settle(move |tx, _| {
+                for (row, identity) in &rows {
+                    tables::IDENTITY_EXTERNAL_IDS.remove(tx, &(workspace, identity.external_id.to_string()))?;
+                    counts::forget_identity(tx, workspace, row.1)?;
+                    tables::IDENTITIES.remove(tx, row)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
     }
 
     /// Removes the keys of a deleted API, then the API.
@@ -83,6 +124,7 @@ impl Ostiary {
             })
             .await?;
         }
+        self.clear_identities(workspace).await?;
         loop {
             let reading = self.read(None).await?;
             let roles = tables::ROLES.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;

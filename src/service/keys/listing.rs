@@ -52,7 +52,7 @@ impl KeyFilter {
     fn admits(&self, key: &Key, now: Timestamp, role: Option<RoleId>, permission: Option<PermissionId>) -> bool {
         let Self {
             api,
-            identity: _,   // resolved by the caller
+            identity: _,   // resolved by the caller, who walks its keys
             role: _,       // resolved by the caller
             permission: _, // resolved by the caller
             state,
@@ -96,6 +96,7 @@ impl Ostiary {
             reading: &reading,
             home: &home,
             filter: &filter,
+            identity: None,
             role: None,
             permission: None,
         };
@@ -107,6 +108,12 @@ impl Ostiary {
                 Err(Error::PageToken)
             }
         };
+        if let Some(identity) = &filter.identity {
+            match reading.find_identity(workspace, identity).await? {
+                Some(identity) => listing.identity = Some(identity.id),
+                None => return Ok(reading.done(nothing()?)),
+            }
+        }
         if let Some(role) = &filter.role {
             match reading.find_role(workspace, role).await? {
                 Some(role) => listing.role = Some(role.id),
@@ -132,6 +139,7 @@ struct KeyListing<'a> {
     reading: &'a Reading,
     home: &'a Workspace,
     filter: &'a KeyFilter,
+    identity: Option<IdentityId>,
     role: Option<RoleId>,
     permission: Option<PermissionId>,
 }
@@ -142,7 +150,15 @@ impl KeyListing<'_> {
         let workspace = self.caller.workspace_id();
         let Self { ostiary, reading, .. } = *self;
         let mut found = Vec::new();
-        if let Some(role) = self.role {
+        if let Some(identity) = self.identity {
+            let mut walk = ostiary.walk(&tables::IDENTITY_KEYS, (workspace, identity), page)?;
+            while let Some(((_, _, id), ())) = walk.next(reading).await? {
+                if self.take(id, &mut found).await? && walk.took(bytes(found.last())) {
+                    break;
+                }
+            }
+            walk.page(reading, found).await
+        } else if let Some(role) = self.role {
             let mut walk = ostiary.walk(&tables::ROLE_KEYS, (workspace, role), page)?;
             while let Some(((_, _, id), ())) = walk.next(reading).await? {
                 if self.take(id, &mut found).await? && walk.took(bytes(found.last())) {
@@ -178,7 +194,7 @@ impl KeyListing<'_> {
 
     /// Puts the key on the page if it belongs there; whether it did.
     async fn consider(&self, key: Key, found: &mut Vec<DescribedKey>) -> Result<bool, Error> {
-        let Self { ostiary, caller, reading, home: _, filter, role, permission } = *self;
+        let Self { ostiary, caller, reading, home: _, filter, identity: _, role, permission } = *self;
         let gone = key.is_gone(reading.now, ostiary.retention.deleted_keys);
         if gone || !caller.may(Capability::ReadKey, key.api) || !filter.admits(&key, reading.now, role, permission) {
             return Ok(false);

@@ -89,7 +89,8 @@ fn named_by(capability: Capability) -> Option<Kind> {
         Resource::Rbac => Some(Kind::Permission),
         Resource::RootKeys => Some(Kind::RootKey),
         Resource::Workspaces => Some(Kind::Workspace),
-        Resource::Identities | Resource::Ratelimits | Resource::Audit | Resource::Leaks => None,
+        Resource::Identities => Some(Kind::Identity),
+        Resource::Ratelimits | Resource::Audit | Resource::Leaks => None,
     }
 }
 
@@ -101,6 +102,8 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
     let permission = client.permissions().create_permission(request).await.unwrap().into_inner().permission.unwrap();
     let request = pb::CreateKeyRequest { api_id: api.api_id.clone(), permissions: texts(&[]), ..Default::default() };
     let (key, secret) = client.key(request).await;
+    let request = pb::CreateIdentityRequest { external_id: format!("{name}-1"), ..Default::default() };
+    let identity = client.identities().create_identity(request).await.unwrap().into_inner().identity.unwrap();
     let (root_key, _) = client.root_key(name, &["apis.*.read_api"]).await;
     let mut objects = BTreeMap::from([
         (Kind::Api, Object::of_id(api.api_id)),
@@ -109,6 +112,7 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
         (Kind::Role, Object { id: role.role_id, name: Some(role.name) }),
         (Kind::Permission, Object { id: permission.permission_id, name: Some(slug) }),
         (Kind::RootKey, Object::of_id(root_key.root_key_id)),
+        (Kind::Identity, Object { id: identity.identity_id, name: Some(identity.external_id) }),
     ]);
     if let Some(operator) = operator {
         let request = pb::CreateWorkspaceRequest { name: name.into(), ..Default::default() };
@@ -122,7 +126,7 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
 fn missing(objects: &Objects) -> Objects {
     let never = |kind: Kind, object: &Object| match kind {
         Kind::Secret => Object::of_id(Secret::issue(&Prefix::default(), [9; 24]).expose()),
-        Kind::Workspace | Kind::RootKey | Kind::Api | Kind::Key | Kind::Role | Kind::Permission => {
+        Kind::Workspace | Kind::RootKey | Kind::Api | Kind::Key | Kind::Role | Kind::Permission | Kind::Identity => {
             let prefix = object.id.split('_').next().unwrap();
             let name = object.name.as_ref().map(|name| name.replace("hide", "none"));
             Object { id: format!("{prefix}_{}", "7".repeat(26)), name }

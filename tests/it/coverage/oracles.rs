@@ -114,7 +114,7 @@ async fn compare(there: &Neighbours, client: &Client, objects: &Objects, who: &s
             if !kinds.contains(&kind) || (mentioned && objects[&Kind::Api].id == there.own[&Kind::Api].id) {
                 continue;
             }
-            let by_name = matches!(field.name(), "role" | "roles" | "permission" | "permissions");
+            let by_name = matches!(field.name(), "role" | "roles" | "permission" | "permissions" | "identity");
             let (hidden, missing) = (&there.hidden[&kind], &there.missing[&kind]);
             for (hidden, missing) in spellings(hidden, by_name).into_iter().zip(spellings(missing, by_name)) {
                 let naming = |name: &str| {

@@ -26,11 +26,20 @@ pub enum Kind {
     Secret,
     Role,
     Permission,
+    Identity,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Workspace, Self::RootKey, Self::Api, Self::Key, Self::Secret, Self::Role, Self::Permission];
+    pub const ALL: [Self; 8] = [
+        Self::Workspace,
+        Self::RootKey,
+        Self::Api,
+        Self::Key,
+        Self::Secret,
+        Self::Role,
+        Self::Permission,
+        Self::Identity,
+    ];
 
     /// The reason that says there is none.
     pub fn not_found(self) -> &'static str {
@@ -41,6 +50,7 @@ impl Kind {
             Self::Key | Self::Secret => "KEY_NOT_FOUND",
             Self::Role => "ROLE_NOT_FOUND",
             Self::Permission => "PERMISSION_NOT_FOUND",
+            Self::Identity => "IDENTITY_NOT_FOUND",
         }
     }
 
@@ -48,7 +58,7 @@ impl Kind {
     pub fn granted_by(self) -> Self {
         match self {
             Self::Key | Self::Secret => Self::Api,
-            Self::Workspace | Self::RootKey | Self::Api | Self::Role | Self::Permission => self,
+            Self::Workspace | Self::RootKey | Self::Api | Self::Role | Self::Permission | Self::Identity => self,
         }
     }
 }
@@ -119,6 +129,7 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
         ("RevokeKeysFilter", "role") => Meaning::Mention(Kind::Role),
         (_, "role" | "roles") => Meaning::Object(Kind::Role),
         (_, "permission" | "permissions") => Meaning::Object(Kind::Permission),
+        (_, "identity") => Meaning::Object(Kind::Identity),
         (_, "created_by" | "actor_id") => Meaning::Mention(Kind::RootKey),
         (_, "target_id") => Meaning::Mention(Kind::Api),
         (
@@ -127,6 +138,9 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
             | "slug"
             | "description"
             | "metadata"
+            | "external_id"
+            | "external_id_contains"
+            | "rate_limits"
             | "prefix"
             | "enabled"
             | "quotas"
@@ -199,6 +213,7 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
 fn sample(field: &FieldDescriptor) -> Value {
     match field.name() {
         "name" => text("a name"),
+        "external_id" => text("somebody made"),
         "slug" => text("samples.made"),
         "permissions" => Value::List(vec![text("apis.*.read_api")]),
         "operation" | "algorithm" => Value::EnumNumber(1),

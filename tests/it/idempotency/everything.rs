@@ -60,6 +60,37 @@ async fn every_change_is_made_once_and_answered_alike_however_often_it_is_called
     );
     let (key_id, secret) = (made.key.unwrap().key_id, made.secret);
     assert_eq!(client.verdict(&secret, None).await.code(), pb::VerificationCode::Valid);
+    once!(
+        house,
+        client,
+        1,
+        identities.create_identity(pb::CreateIdentityRequest { external_id: "user".into(), ..Default::default() })
+    );
+    let of_new =
+        pb::UpdateKeyRequest { key_id: key_id.clone(), external_id: Some("organisation".into()), ..Default::default() };
+    once!(house, client, 2, keys.update_key(of_new.clone()));
+    once!(
+        house,
+        client,
+        1,
+        identities.update_identity(pb::UpdateIdentityRequest {
+            identity: "user".into(),
+            metadata: Some(prost_types::Struct::default()),
+            rate_limits: vec![pb::RateLimit {
+                name: "a".into(),
+                limit: 1,
+                duration: Some(span(1_000)),
+                auto_apply: false
+            }],
+            ..Default::default()
+        })
+    );
+    once!(
+        house,
+        client,
+        1,
+        identities.delete_identity(pb::DeleteIdentityRequest { identity: "user".into(), ..Default::default() })
+    );
     client.role("writer", &[]).await;
     let id = || key_id.clone();
     once!(
