@@ -112,6 +112,7 @@ async fn what_fits_is_revoked_for_good_whether_or_not_it_has_been_marked() {
             delete_time: Some(at(house.now())),
             update_time: Some(at(house.now())),
             etag: shown.etag.clone(),
+            last_used_time: shown.last_used_time,
             ..key.clone()
         };
         assert_eq!(shown, expected);
