@@ -38,6 +38,8 @@ pub enum Presence {
         at: Timestamp,
         /// By the cut that was made at this revision.
         by: u64,
+        /// When it had been deleted before, if it had.
+        deleted: Option<Timestamp>,
     },
 }
 
@@ -251,7 +253,11 @@ impl Key {
     /// Whether there is nothing left of it to be shown: deleted for good, or longer ago than a deleted key can be restored.
     pub fn is_gone(&self, now: Timestamp, restorable: Duration) -> bool {
         match self.presence {
-            Presence::Here | Presence::Revoked { .. } => false,
+            Presence::Here | Presence::Revoked { deleted: None, .. } => false,
+            // One that could no longer be restored when it was revoked does not come back to be shown.
+            Presence::Revoked { at, by: _, deleted: Some(deleted) } => {
+                Expiry::At(deleted.after(restorable)).has_passed(at)
+            }
             Presence::Deleted(at) => Expiry::At(at.after(restorable)).has_passed(now),
             Presence::Gone(_) => true,
         }

@@ -86,12 +86,17 @@ impl Workspace {
     /// yet. The first cut that does is the one that did it.
     #[must_use]
     pub fn settled(&self, key: Key) -> Key {
-        match key.presence {
-            Presence::Gone(_) | Presence::Revoked { .. } => key,
-            Presence::Here | Presence::Deleted(_) => match self.cuts.iter().find(|cut| cut.takes(&key)) {
-                Some(cut) => Key { presence: Presence::Revoked { at: cut.at, by: cut.revision }, ..key },
-                None => key,
-            },
+        let deleted = match key.presence {
+            Presence::Gone(_) | Presence::Revoked { .. } => return key,
+            Presence::Here => None,
+            Presence::Deleted(at) => Some(at),
+        };
+        match self.cuts.iter().find(|cut| cut.takes(&key)) {
+            Some(&Cut { revision, at, filter: _ }) => {
+                let presence = Presence::Revoked { at, by: revision, deleted };
+                Key { presence, updated: at, etag: key.etag.next(), ..key }
+            }
+            None => key,
         }
     }
 

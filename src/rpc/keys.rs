@@ -24,6 +24,9 @@ use super::page::page;
 use super::root_keys::{flat, plaintext};
 use super::{Clock, Desk, admitted, answer, clock, run};
 
+mod rerolling;
+mod revoking;
+
 /// Characters of a presented key at most.
 pub(super) const KEY_LENGTH_MAX: usize = 512;
 
@@ -218,12 +221,18 @@ impl pb::key_service_server::KeyService for Desk {
         super::verify::verify_key(self, request).await
     }
 
-    async fn revoke_keys(&self, _: Request<pb::RevokeKeysRequest>) -> Result<Response<pb::RevokeKeysResponse>, Status> {
-        Err(Error::Unimplemented.into())
+    async fn revoke_keys(
+        &self,
+        request: Request<pb::RevokeKeysRequest>,
+    ) -> Result<Response<pb::RevokeKeysResponse>, Status> {
+        revoking::revoke_keys(self, request).await
     }
 
-    async fn reroll_key(&self, _: Request<pb::RerollKeyRequest>) -> Result<Response<pb::RerollKeyResponse>, Status> {
-        Err(Error::Unimplemented.into())
+    async fn reroll_key(
+        &self,
+        request: Request<pb::RerollKeyRequest>,
+    ) -> Result<Response<pb::RerollKeyResponse>, Status> {
+        rerolling::reroll_key(self, request).await
     }
 
     async fn adjust_credits(
@@ -503,7 +512,7 @@ fn shown(described: DescribedKey, now: Timestamp) -> pb::Key {
         expire_time: expire_time(key.expiry),
         delete_time: match key.presence {
             Presence::Here => None,
-            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, by: _ } => Some(moment(at)),
+            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, .. } => Some(moment(at)),
         },
         last_used_time: last_used.map(moment),
         allowed_cidrs: networks(&key.allowed),

@@ -20,6 +20,7 @@ use super::housekeeping::Drawn;
 use super::{Ostiary, Purging, Retention, keys, root_keys};
 
 mod clearing;
+mod settling;
 
 /// Entries of the schedule looked at at a time.
 const CHUNK: usize = 128;
@@ -67,7 +68,7 @@ impl Plan {
                 Self { expire: None, purge, ended: key.expiry.has_passed(at) }
             }
             Presence::Gone(at) => Self { expire: None, purge: Some(at), ended: false },
-            Presence::Revoked { at, by: _ } => {
+            Presence::Revoked { at, .. } => {
                 Self { expire: None, purge: Some(at.after(retention.expired)), ended: false }
             }
         }
@@ -180,6 +181,9 @@ impl Ostiary {
         for some in expired.chunks(EXPIRED_AT_ONCE) {
             self.record_expired(some.to_vec()).await?;
         }
+        for entry in due.iter().filter(|entry| entry.1 == Task::SettleCuts) {
+            self.settle_cuts_when_due(*entry).await?;
+        }
         if self.purging == Purging::Suspended {
             return Ok(());
         }
@@ -225,7 +229,7 @@ fn record_expiry(
         },
         Task::ExpireKey => match keys::stored::get(tx, workspace, KeyId::from_bytes(id))? {
             // Revoked before its life would have ended: nothing expires.
-            Some(Key { presence: Presence::Revoked { at, by: _ }, .. }) if at < moment => return Ok(()),
+            Some(Key { presence: Presence::Revoked { at, .. }, .. }) if at < moment => return Ok(()),
             Some(key) => {
                 let happening = Happening::removed(EventName::KEY_EXPIRE, keys::target(&key), key.facts());
                 let expiry = if key.presence == Presence::Here { key.expiry } else { Expiry::Never };

@@ -12,6 +12,7 @@ use crate::domain::limit::Limits;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
 use crate::domain::role::Role;
+use crate::domain::rotation::{Rotated, may_live};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::Expiry;
 use crate::domain::value::{Facts, Metadata};
@@ -26,14 +27,20 @@ use super::described::{Beforehand, described, references};
 use super::permissions::insist_on_removals;
 use super::{Done, Ostiary, Retention, Revision, Run, apis, identities};
 
+mod candidates;
 mod deletion;
 mod listing;
+mod rerolling;
+mod revoking;
 pub(super) mod stored;
 
+pub(super) use candidates::Candidates;
 pub(super) use stored::{is_here, put};
 
 pub use deletion::Deletion;
 pub use listing::{KeyFilter, Shown};
+pub use rerolling::Reroll;
+pub use revoking::{Revocation, RevocationFilter};
 
 /// What a key is to be.
 #[derive(Debug, Clone)]
@@ -121,10 +128,15 @@ fn find_any(
 /// The key of that id, if the caller may do this to it and it is not deleted.
 pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
     let (key, _) = locate(change, capability, id)?;
+    Ok(present(key)?)
+}
+
+/// The key, if it is neither deleted nor revoked.
+fn present(key: Key) -> Result<Key, Error> {
     match key.presence {
         Presence::Here => Ok(key),
-        Presence::Deleted(_) | Presence::Gone(_) => Err(Error::not_found(Kind::Key, id).into()),
-        Presence::Revoked { .. } => Err(revoked(id).into()),
+        Presence::Deleted(_) | Presence::Gone(_) => Err(Error::not_found(Kind::Key, key.id)),
+        Presence::Revoked { .. } => Err(revoked(key.id)),
     }
 }
 
@@ -326,6 +338,8 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
+                may_live(before.rotated_to, before.expiry, expiry.unwrap_or(before.expiry))
+                    .map_err(|Rotated(successor)| already_rerolled(id, successor))?;
                 let mut after = Key {
                     name: name.unwrap_or_else(|| before.name.clone()),
                     metadata: metadata.unwrap_or_else(|| before.metadata.clone()),

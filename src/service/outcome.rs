@@ -14,10 +14,11 @@ use crate::domain::root_key::{IssuedRootKey, RootKey};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage::{self, outcome::Outcome as Message};
-use crate::store::records::{Stored, credits_message, to_credits};
+use crate::store::records::{Stored, credits_message, cut_message, to_credits, to_cut};
 
 use super::apis::CountedApi;
 use super::identities::CountedIdentity;
+use super::keys::{Reroll, Revocation};
 use super::roles::CountedRole;
 use super::root_keys::Rotation;
 use super::workspaces::FoundedWorkspace;
@@ -185,34 +186,75 @@ fn to_slugs(message: &storage::Texts) -> Option<Vec<Slug>> {
     message.texts.iter().map(|slug| Slug::new(slug).ok()).collect()
 }
 
+fn key_message(described: &DescribedKey) -> storage::KeyOutcome {
+    let DescribedKey { key, roles, permissions, external_id, credits, last_used } = described;
+    storage::KeyOutcome {
+        workspace: key.workspace.bytes().to_vec(),
+        id: key.id.bytes().to_vec(),
+        key: Some(key.to_message()),
+        roles: Some(roles_message(roles)),
+        permissions: Some(slugs_message(permissions)),
+        last_used: last_used.map(Timestamp::millis),
+        external_id: external_id.as_ref().map(ToString::to_string),
+        credits: credits.as_ref().map(credits_message),
+    }
+}
+
+fn to_key(message: storage::KeyOutcome) -> Option<DescribedKey> {
+    let storage::KeyOutcome { workspace, id, key, roles, permissions, last_used, external_id, credits } = message;
+    let row = (workspace_id(&workspace)?, KeyId::from_bytes(bytes16(&id)?));
+    Some(DescribedKey {
+        key: crate::domain::key::Key::from_message(&row, key?)?,
+        roles: to_roles(roles?)?,
+        permissions: to_slugs(&permissions?)?,
+        external_id: external_id.map(|text| Name::new(&text, EXTERNAL_ID)).transpose().ok()?,
+        credits: match credits {
+            None => None,
+            Some(credits) => Some(to_credits(credits)?),
+        },
+        last_used: last_used.map(Timestamp::from_millis_saturating),
+    })
+}
+
 impl Outcome for DescribedKey {
     fn to_outcome(&self) -> storage::Outcome {
-        let Self { key, roles, permissions, external_id, credits, last_used } = self;
-        wrap(Message::Key(storage::KeyOutcome {
-            workspace: key.workspace.bytes().to_vec(),
-            id: key.id.bytes().to_vec(),
-            key: Some(key.to_message()),
-            roles: Some(roles_message(roles)),
-            permissions: Some(slugs_message(permissions)),
-            last_used: last_used.map(Timestamp::millis),
-            external_id: external_id.as_ref().map(ToString::to_string),
-            credits: credits.as_ref().map(credits_message),
+        wrap(Message::Key(key_message(self)))
+    }
+    fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
+        to_key(expect!(outcome, Key))
+    }
+}
+
+impl Outcome for Reroll {
+    fn to_outcome(&self) -> storage::Outcome {
+        let Self { issued, previous } = self;
+        wrap(Message::Reroll(storage::RerollOutcome {
+            next: Some(key_message(&issued.key)),
+            previous: Some(key_message(previous)),
         }))
     }
     fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
-        let storage::KeyOutcome { workspace, id, key, roles, permissions, last_used, external_id, credits } =
-            expect!(outcome, Key);
-        let row = (workspace_id(&workspace)?, KeyId::from_bytes(bytes16(&id)?));
-        Some(Self {
-            key: crate::domain::key::Key::from_message(&row, key?)?,
-            roles: to_roles(roles?)?,
-            permissions: to_slugs(&permissions?)?,
-            external_id: external_id.map(|text| Name::new(&text, EXTERNAL_ID)).transpose().ok()?,
-            credits: match credits {
-                None => None,
-                Some(credits) => Some(to_credits(credits)?),
-            },
-            last_used: last_used.map(Timestamp::from_millis_saturating),
+        let storage::RerollOutcome { next, previous } = expect!(outcome, Reroll);
+        let issued = IssuedKey { key: to_key(next?)?, secret: None };
+        Some(Self { issued, previous: to_key(previous?)? })
+    }
+}
+
+impl Outcome for Revocation {
+    fn to_outcome(&self) -> storage::Outcome {
+        use storage::revocation_outcome::Keys;
+        let keys = match self {
+            Self::Counted(count) => Keys::Counted(*count),
+            Self::Cut(cut) => Keys::Cut(cut_message(cut)),
+        };
+        wrap(Message::Revocation(storage::RevocationOutcome { keys: Some(keys) }))
+    }
+    fn from_outcome(outcome: storage::Outcome) -> Option<Self> {
+        use storage::revocation_outcome::Keys;
+        let storage::RevocationOutcome { keys } = expect!(outcome, Revocation);
+        Some(match keys? {
+            Keys::Counted(count) => Self::Counted(count),
+            Keys::Cut(cut) => Self::Cut(to_cut(cut)?),
         })
     }
 }

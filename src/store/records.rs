@@ -41,6 +41,7 @@ mod workspaces;
 
 pub use audit::event_payload;
 pub use meters::{credits_message, to_credits};
+pub use workspaces::{cut_message, to_cut};
 
 /// Something that can be the value of a row whose key is `K`.
 pub trait Record<K>: Sized {

@@ -243,6 +243,15 @@ async fn preconditions(house: &House, operator: &Client) -> Vec<Case> {
     let api_id = operator.apis().create_api(request).await.unwrap().into_inner().api.unwrap().api_id;
     let request = pb::DeleteApiRequest { api_id: api_id.clone(), ..Default::default() };
     let protected = failed(operator.apis().delete_api(request).await);
+    let ttl = Some(pb::create_key_request::Expiration::Ttl(crate::harness::span(1_000)));
+    let request = pb::CreateKeyRequest { api_id: api_id.clone(), expiration: ttl, ..Default::default() };
+    let key_id = operator.key(request).await.0.key_id;
+    house.pass(1_000);
+    let reroll = || pb::RerollKeyRequest { key_id: key_id.clone(), ..Default::default() };
+    let over = failed(operator.keys().reroll_key(reroll()).await);
+    let filter = pb::RevokeKeysFilter { api_id: Some(api_id.clone()), ..Default::default() };
+    operator.keys().revoke_keys(pb::RevokeKeysRequest { filter: Some(filter), ..Default::default() }).await.unwrap();
+    let revoked = failed(operator.keys().reroll_key(reroll()).await);
     let min_revision = "ffffffffffffffff.1".to_owned();
     let request = pb::WhoAmIRequest { min_revision: min_revision.clone() };
     let unknown = failed(operator.root_keys().who_am_i(request).await);
@@ -262,6 +271,8 @@ async fn preconditions(house: &House, operator: &Client) -> Vec<Case> {
         refused(last, "LAST_ADMINISTRATOR", &own),
         refused(operators, "OPERATOR_WORKSPACE", &workspace_id),
         refused(protected, "DELETE_PROTECTED", &api_id),
+        refused(over, "KEY_EXPIRED", &key_id),
+        refused(revoked, "KEY_REVOKED", &key_id),
         refused(unknown, "REVISION_UNKNOWN", &min_revision),
         (etag, Code::Aborted, "ETAG_MISMATCH", Detail::Nothing),
     ]

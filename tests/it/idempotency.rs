@@ -42,6 +42,7 @@ macro_rules! answers {
 answers! {
     CreateApiResponse UpdateApiResponse DeleteApiResponse
     CreateKeyResponse UpdateKeyResponse DeleteKeyResponse UndeleteKeyResponse
+    RevokeKeysResponse RerollKeyResponse
     AddKeyRolesResponse RemoveKeyRolesResponse SetKeyRolesResponse
     AddKeyPermissionsResponse RemoveKeyPermissionsResponse SetKeyPermissionsResponse
     CreateRoleResponse UpdateRoleResponse SetRolePermissionsResponse DeleteRoleResponse

@@ -25,6 +25,8 @@ mod process;
 mod quotas;
 mod races;
 mod readme;
+mod rerolling;
+mod revoking;
 mod roles;
 mod root_keys;
 mod secrecy;

@@ -84,6 +84,13 @@ async fn sing(client: &Client, canaries: &mut Canaries) {
     let made = canaries.call(&client).keys().create_key(request).await.unwrap().into_inner();
     assert!(!format!("{made:?}").contains(&made.secret));
     let key = canaries.add(&made.secret);
+    let request = pb::CreateKeyRequest { api_id: api_id.clone(), ..Default::default() };
+    let old = canaries.call(&client).keys().create_key(request).await.unwrap().into_inner();
+    canaries.add(&old.secret);
+    let request = pb::RerollKeyRequest { key_id: old.key.unwrap().key_id, ..Default::default() };
+    let rerolled = canaries.call(&client).keys().reroll_key(request).await.unwrap().into_inner();
+    assert!(!format!("{rerolled:?}").contains(&rerolled.secret));
+    canaries.add(&rerolled.secret);
     for presented in [key.clone(), canaries.add(&issued("key", 1)), canaries.add("not-even-a-key-7d1e")] {
         let request = pb::VerifyKeyRequest { key: presented.clone(), ..Default::default() };
         assert!(!format!("{request:?}").contains(&presented));

@@ -32,6 +32,8 @@ impl Ostiary {
 
     /// Removes the index of a deleted role, then the role. Keys keep its id, which resolves to nothing.
     async fn clear_role(&self, entry: Entry, workspace: WorkspaceId, role: RoleId) -> Result<(), Error> {
+        // A cut of the role finds its keys by this index.
+        self.settle_cuts(workspace).await?;
         loop {
             let reading = self.read(None).await?;
             let rows = tables::ROLE_KEYS.list(reading.view(), &(workspace, role), None, CLEARED_AT_ONCE).await?;

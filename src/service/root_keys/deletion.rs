@@ -223,7 +223,7 @@ struct Deletion {
 }
 
 /// All root keys of a workspace in the order in which they were made.
-async fn family(reading: &Reading, workspace: WorkspaceId) -> Result<Vec<RootKey>, Error> {
+pub(in crate::service) async fn family(reading: &Reading, workspace: WorkspaceId) -> Result<Vec<RootKey>, Error> {
     let mut all: Vec<RootKey> = Vec::new();
     loop {
         let after = all.last().map(|root_key| (workspace, root_key.id));

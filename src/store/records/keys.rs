@@ -62,9 +62,11 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
                 Presence::Here => None,
                 Presence::Deleted(at) => Some(storage::key::Absence::Deleted(millis(*at))),
                 Presence::Gone(at) => Some(storage::key::Absence::Gone(millis(*at))),
-                Presence::Revoked { at, by } => {
-                    Some(storage::key::Absence::Revoked(storage::Revoked { at: millis(*at), by: *by }))
-                }
+                Presence::Revoked { at, by, deleted } => Some(storage::key::Absence::Revoked(storage::Revoked {
+                    at: millis(*at),
+                    by: *by,
+                    deleted: deleted.map(millis),
+                })),
             },
             written: *written,
             identity: identity.map(|id| id.bytes().to_vec()),
@@ -127,8 +129,8 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
                 None => Presence::Here,
                 Some(storage::key::Absence::Deleted(at)) => Presence::Deleted(moment(at)?),
                 Some(storage::key::Absence::Gone(at)) => Presence::Gone(moment(at)?),
-                Some(storage::key::Absence::Revoked(storage::Revoked { at, by })) => {
-                    Presence::Revoked { at: moment(at)?, by }
+                Some(storage::key::Absence::Revoked(storage::Revoked { at, by, deleted })) => {
+                    Presence::Revoked { at: moment(at)?, by, deleted: optional_moment(deleted)? }
                 }
             },
             written,

@@ -63,7 +63,8 @@ impl Stored<(WorkspaceId,)> for Workspace {
     }
 }
 
-fn cut_message(cut: &Cut) -> storage::Cut {
+/// A cut as it is stored.
+pub fn cut_message(cut: &Cut) -> storage::Cut {
     let Cut { revision, at, filter } = cut;
     let CutFilter { api, identity, role, created_by, created_from, created_before } = filter;
     storage::Cut {
@@ -78,7 +79,8 @@ fn cut_message(cut: &Cut) -> storage::Cut {
     }
 }
 
-fn to_cut(message: storage::Cut) -> Option<Cut> {
+/// A cut as it was stored.
+pub fn to_cut(message: storage::Cut) -> Option<Cut> {
     let storage::Cut { revision, at, api, identity, role, created_by, created_from, created_before } = message;
     let filter = CutFilter {
         api: optional_id(api.as_deref(), ApiId::from_bytes)?,

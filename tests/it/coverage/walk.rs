@@ -120,6 +120,9 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
     let (message, name) = (field.parent_message().name().to_owned(), field.name());
     match (message.as_str(), name) {
         ("CreateRootKeyRequest" | "UpdateRootKeyRequest" | "VerifyKeyRequest", "permissions") => Meaning::Plain,
+        // What the filter names need not exist.
+        ("RevokeKeysFilter", "role") => Meaning::Mention(Kind::Role),
+        ("RevokeKeysFilter", "identity") => Meaning::Plain,
         (_, "workspace_id") => Meaning::Object(Kind::Workspace),
         (_, "root_key_id" | "root_key_ids") => Meaning::Object(Kind::RootKey),
         (_, "api_id") => Meaning::Object(Kind::Api),
@@ -218,7 +221,7 @@ fn sample(field: &FieldDescriptor) -> Value {
         "permissions" => Value::List(vec![text("apis.*.read_api")]),
         "operation" | "algorithm" => Value::EnumNumber(1),
         "hash" => text(&"5a".repeat(32)),
-        "external_id" | "identifier" => text("a name"),
+        "identifier" => text("a name"),
         "limit" | "amount" => Value::I64(1),
         "duration" | "grace_period" => {
             let Shape::Message(span) = field.kind() else { panic!("a span is a message") };
@@ -226,8 +229,19 @@ fn sample(field: &FieldDescriptor) -> Value {
             message.set_field_by_name("seconds", Value::I64(60));
             Value::Message(message)
         }
+        "filter" => Value::Message(filter(field)),
         name => panic!("{}.{name}: say here what value it takes", field.parent_message().name()),
     }
+}
+
+/// A filter that fits nothing: what was made before time began.
+fn filter(field: &FieldDescriptor) -> DynamicMessage {
+    let Shape::Message(message) = field.kind() else { panic!("{} is no message", field.name()) };
+    let mut filter = DynamicMessage::new(message.clone());
+    let before = message.get_field_by_name("create_before").unwrap();
+    // Asking for a message makes it.
+    let _epoch = filter.get_field_mut(&before);
+    filter
 }
 
 pub fn text(text: &str) -> Value {

@@ -153,6 +153,16 @@ async fn every_change_is_made_once_and_answered_alike_however_often_it_is_called
     );
     once!(house, client, 1, keys.delete_key(pb::DeleteKeyRequest { key_id: id(), ..Default::default() }));
     once!(house, client, 1, keys.undelete_key(pb::UndeleteKeyRequest { key_id: id(), ..Default::default() }));
+    let grace_period = Some(span(60_000));
+    once!(house, client, 1, keys.reroll_key(pb::RerollKeyRequest { key_id: id(), grace_period, ..Default::default() }));
+    let filter = pb::RevokeKeysFilter { api_id: Some(api_id.clone()), ..Default::default() };
+    let revoked = once!(
+        house,
+        client,
+        1,
+        keys.revoke_keys(pb::RevokeKeysRequest { filter: Some(filter.clone()), ..Default::default() })
+    );
+    assert_eq!(revoked.revoked_count, 2);
     once!(
         house,
         client,

@@ -124,7 +124,7 @@ async fn lists(rig: &Rig, model: &Model, caller: &Recognised, naive: &Caller) ->
         let key = &seen.key;
         let deleted = match key.presence {
             Presence::Here => None,
-            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, by: _ } => Some(at.millis()),
+            Presence::Deleted(at) | Presence::Gone(at) | Presence::Revoked { at, .. } => Some(at.millis()),
         };
         let state = match key.state(rig.world.now()) {
             KeyState::Active => "active",

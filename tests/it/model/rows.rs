@@ -128,7 +128,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
             Presence::Here => {}
             Presence::Deleted(at) => purge(at, retention.deleted_keys, 4, *workspace, id.bytes()),
             Presence::Gone(at) => purge(at, std::time::Duration::ZERO, 4, *workspace, id.bytes()),
-            Presence::Revoked { at, by: _ } => purge(at, retention.expired, 4, *workspace, id.bytes()),
+            Presence::Revoked { at, .. } => purge(at, retention.expired, 4, *workspace, id.bytes()),
         }
     }
     for ((workspace, id), api) in &apis {
