@@ -163,6 +163,9 @@ impl Ostiary {
         if let Err(failure) = self.return_all_credits().await {
             tracing::warn!(?failure, "credits that were reserved and not spent could not be given back");
         }
+        if let Err(failure) = self.flush_windows().await {
+            tracing::warn!(?failure, "what rate limits have counted in the last seconds could not be saved");
+        }
         if let Err(failure) = self.flush_usage().await {
             tracing::warn!(?failure, "the usage of the last seconds could not be saved");
         }

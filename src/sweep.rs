@@ -73,6 +73,9 @@ pub async fn save(ostiary: Arc<Ostiary>, stop: CancellationToken) {
             if let Err(error) = ostiary.flush_usage().await {
                 tracing::warn!(?error, "usage could not be saved; it is tried again");
             }
+            if let Err(error) = ostiary.flush_windows().await {
+                tracing::warn!(?error, "what rate limits have counted could not be saved; it is tried again");
+            }
             if let Err(error) = ostiary.return_idle_credits().await {
                 tracing::warn!(?error, "idle credits could not be given back; it is tried again");
             }

@@ -166,3 +166,22 @@ async fn however_many_race_no_more_pass_than_the_limit_lets_through() {
     }
     assert_eq!(tasks.join_all().await.into_iter().sum::<usize>(), 100);
 }
+
+#[tokio::test]
+async fn windows_of_a_minute_and_longer_outlive_a_restart() {
+    let mut house = House::unswept().await;
+    let client = house.operator().await;
+    let secret = client.limited_key(vec![limit("minute", 3, MINUTE, true), limit("month", 5, MONTH, true)]).await;
+    for left in [(2, 4), (1, 3)] {
+        assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![left.0, left.1]));
+    }
+    house.restart().await;
+    let client = house.operator().await;
+    assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![0, 2]));
+    assert_eq!(client.ask(&secret, &[]).await, (Code::RateLimited, vec![0, 2]));
+    house.pass(2 * MINUTE);
+    house.ostiary.flush_windows().await.unwrap();
+    house.restart().await;
+    let client = house.operator().await;
+    assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![2, 1]));
+}
