@@ -158,6 +158,8 @@ async fn not_found(operator: &Client) -> Vec<Case> {
     let role = failed(operator.roles().get_role(request).await);
     let request = pb::GetPermissionRequest { permission: "no.where".into(), ..Default::default() };
     let permission = failed(operator.permissions().get_permission(request).await);
+    let request = pb::GetIdentityRequest { identity: "nobody".into(), ..Default::default() };
+    let identity = failed(operator.identities().get_identity(request).await);
     vec![
         (root_key, Code::NotFound, "ROOT_KEY_NOT_FOUND", resource("RootKey", &root_key_id)),
         (workspace, Code::NotFound, "WORKSPACE_NOT_FOUND", resource("Workspace", &id("ws"))),
@@ -165,6 +167,7 @@ async fn not_found(operator: &Client) -> Vec<Case> {
         (key, Code::NotFound, "KEY_NOT_FOUND", resource("Key", &id("key"))),
         (role, Code::NotFound, "ROLE_NOT_FOUND", resource("Role", "nobody")),
         (permission, Code::NotFound, "PERMISSION_NOT_FOUND", resource("Permission", "no.where")),
+        (identity, Code::NotFound, "IDENTITY_NOT_FOUND", resource("Identity", "nobody")),
     ]
 }
 
@@ -174,6 +177,9 @@ async fn already_exists(house: &House, operator: &Client) -> Vec<Case> {
     let role = failed(operator.roles().create_role(request).await);
     let request = pb::CreatePermissionRequest { slug: "Documents.Read".into(), ..Default::default() };
     let permission = failed(operator.permissions().create_permission(request).await);
+    let request = pb::CreateIdentityRequest { external_id: "user".into(), ..Default::default() };
+    operator.identities().create_identity(request.clone()).await.unwrap();
+    let identity = failed(operator.identities().create_identity(request).await);
     let api = operator.api("living").await;
     let (key, _) = operator.key(pb::CreateKeyRequest { api_id: api.api_id, ..Default::default() }).await;
     let request = pb::UndeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
@@ -189,6 +195,7 @@ async fn already_exists(house: &House, operator: &Client) -> Vec<Case> {
     vec![
         (role, Code::AlreadyExists, "ROLE_ALREADY_EXISTS", resource("Role", "READER")),
         (permission, Code::AlreadyExists, "PERMISSION_ALREADY_EXISTS", resource("Permission", "Documents.Read")),
+        (identity, Code::AlreadyExists, "IDENTITY_ALREADY_EXISTS", resource("Identity", "user")),
         (living, Code::AlreadyExists, "KEY_ALREADY_EXISTS", resource("Key", &key.key_id)),
         (delivered, Code::AlreadyExists, "SECRET_ALREADY_DELIVERED", resource("RootKey", &made.root_key_id)),
         (other, Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", Detail::Nothing),
@@ -381,7 +388,7 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
     errors.extend(obstacles.map(in_the_way));
     errors.extend(Kind::ALL.map(|kind| Error::not_found(kind, "")));
     // The kinds that have unique names, and keys, which may be there already when they are restored.
-    let unique = [Kind::Key, Kind::Role, Kind::Permission];
+    let unique = [Kind::Key, Kind::Role, Kind::Permission, Kind::Identity];
     errors.extend(unique.map(|kind| Error::AlreadyExists { kind, name: String::new() }));
     let given: BTreeSet<String> = errors.iter().map(status::reason).collect();
     assert_eq!(given, declared());

@@ -315,6 +315,11 @@ async fn keys_of_a_deleted_identity_work_on_as_nobodys_and_a_namesake_is_another
         assert_eq!(keys_of(&client, &user.identity_id).await, texts(&[]));
         assert_eq!((keys_of(&client, "user").await, again.key_count), (texts(&[]), 0));
     }
+    let request = pb::DeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
+    client.keys().delete_key(request).await.unwrap();
+    let request = pb::UndeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
+    let restored = client.keys().undelete_key(request).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((restored.external_id, restored.identity_id), (None, None));
     let back = give(&client, &key, Some("user")).await.unwrap();
     assert_eq!(back.identity_id, Some(again.identity_id));
     assert_eq!(get(&client, "user").await.unwrap().key_count, 1);

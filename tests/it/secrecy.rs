@@ -125,6 +125,12 @@ async fn sing(client: &Client, canaries: &mut Canaries) {
         let request = pb::DeleteRoleRequest { role: lost.clone(), ..Default::default() };
         let refused = canaries.call(&client).roles().delete_role(request).await;
         canaries.fails(refused);
+        let request = pb::GetIdentityRequest { identity: lost.clone(), ..Default::default() };
+        let refused = canaries.call(&client).identities().get_identity(request).await;
+        canaries.fails(refused);
+        let request = pb::CreateIdentityRequest { external_id: lost.clone(), ..Default::default() };
+        let refused = canaries.call(&client).identities().create_identity(request).await;
+        canaries.fails(refused);
         let request = pb::DeletePermissionRequest { permission: lost.clone(), ..Default::default() };
         let refused = canaries.call(&client).permissions().delete_permission(request).await;
         canaries.fails(refused);

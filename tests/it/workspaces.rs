@@ -289,6 +289,7 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
                 api_id: api.api_id.clone(),
                 roles: vec![format!("reader of {}", api.name)],
                 permissions: texts(&["direct"]),
+                external_id: Some(format!("user of {}", api.name)),
                 expiration: Some(pb::create_key_request::Expiration::Ttl(crate::harness::span(1_000 * life))),
                 ..Default::default()
             };
@@ -303,6 +304,8 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     tenant.apis().delete_api(request).await.unwrap();
     let request = pb::DeleteRoleRequest { role: "reader of documents".into(), ..Default::default() };
     tenant.roles().delete_role(request).await.unwrap();
+    let request = pb::DeleteIdentityRequest { identity: "user of documents".into(), ..Default::default() };
+    tenant.identities().delete_identity(request).await.unwrap();
     ostiary.flush_usage().await.unwrap();
 
     let id = WorkspaceId::parse(&workspace.workspace_id).unwrap();

@@ -8,7 +8,7 @@ use crate::domain::kind::Kind;
 use crate::error::Error;
 use crate::service::caller::Caller;
 use crate::service::change::{Effect, trying};
-use crate::service::described::{described, living_roles};
+use crate::service::described::{described, living_identity, living_roles};
 use crate::service::{Done, Ostiary, Run};
 
 use super::{find_any, ids, put, revoked, target};
@@ -97,8 +97,10 @@ impl Ostiary {
                 for held in &permissions {
                     change.insist_unnamed(Capability::AddPermissionToKey, held.id, Kind::Permission)?;
                 }
+                let identity = living_identity(change, before.identity)?.map(|identity| identity.id);
                 let after = Key {
                     presence: Presence::Here,
+                    identity,
                     roles: ids(&roles),
                     permissions,
                     updated: change.now,

@@ -36,6 +36,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
     let roles: BTreeMap<_, _> = all(view, &tables::ROLES).await.into_iter().collect();
     let permissions: BTreeMap<_, _> = all(view, &tables::PERMISSIONS).await.into_iter().collect();
     let apis: BTreeMap<_, _> = all(view, &tables::APIS).await.into_iter().collect();
+    let identities: BTreeMap<_, _> = all(view, &tables::IDENTITIES).await.into_iter().collect();
 
     let digests =
         all(view, &tables::ROOT_KEY_DIGESTS).await.into_iter().map(|((digest,), row)| (digest, row)).collect();
@@ -61,6 +62,11 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
     let slugs = all(view, &tables::PERMISSION_SLUGS).await.into_iter().collect();
     let living = permissions.iter().filter(|(_, one)| one.deleted.is_none());
     agree("permission_slugs", slugs, living.map(|(row, one)| ((row.0, one.slug.folded()), row.1)).collect())?;
+
+    let external_ids = all(view, &tables::IDENTITY_EXTERNAL_IDS).await.into_iter().collect();
+    let living = identities.iter().filter(|(_, one)| one.deleted.is_none());
+    let called = living.map(|(row, one)| ((row.0, one.external_id.to_string()), row.1)).collect();
+    agree("identity_external_ids", external_ids, called)?;
 
     let mut recount: BTreeMap<(WorkspaceId, u8, [u8; 16]), u64> = BTreeMap::new();
     let mut count = |workspace, what, id| *recount.entry((workspace, what, id)).or_default() += 1;
