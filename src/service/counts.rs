@@ -42,6 +42,10 @@ fn key_of_keys(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::Keys, [0; 16])
 }
 
+fn key_of_rerolled(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::RerolledKeys, [0; 16])
+}
+
 fn key_of_root_keys(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::RootKeys, [0; 16])
 }
@@ -59,6 +63,16 @@ fn step(tx: &mut Txn<'_>, key: &CountKey, by: By) -> Result<(), Stop> {
 pub fn keys_of_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId, by: By) -> Result<(), Stop> {
     step(tx, &key_of_api(workspace, api), by)?;
     step(tx, &key_of_keys(workspace), by)
+}
+
+/// One key more or less that is there and has a successor.
+pub fn rerolled(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_rerolled(workspace), by)
+}
+
+/// How many keys that are there have a successor, those of deleted APIs included until they are removed.
+pub fn rerolled_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_rerolled(workspace))?.unwrap_or(0))
 }
 
 /// All keys of an API fewer, at once.
@@ -147,7 +161,8 @@ pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Re
 
 /// Forgets what a workspace had that is gone.
 pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
-    for key in [key_of_administrators(workspace), key_of_keys(workspace), key_of_root_keys(workspace)] {
+    let of_all = [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys];
+    for key in of_all.map(|key| key(workspace)) {
         tables::COUNTS.remove(tx, &key)?;
     }
     Ok(())
