@@ -112,7 +112,8 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
         ("CreateRootKeyRequest" | "UpdateRootKeyRequest" | "VerifyKeyRequest", "permissions") => Meaning::Plain,
         // What the filter names need not exist.
         ("RevokeKeysFilter", "role") => Meaning::Mention(Kind::Role),
-        ("RevokeKeysFilter", "identity") => Meaning::Plain,
+        // An id is looked for among those who made keys, not among root keys: each call with one is a change of its own.
+        ("RevokeKeysFilter", "identity" | "created_by") => Meaning::Plain,
         (_, "workspace_id") => Meaning::Object(Kind::Workspace),
         (_, "root_key_id" | "root_key_ids") => Meaning::Object(Kind::RootKey),
         (_, "api_id") => Meaning::Object(Kind::Api),
