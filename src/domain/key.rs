@@ -302,6 +302,11 @@ impl Key {
         self.presence == Presence::Here && self.rotated_to.is_none()
     }
 
+    /// Whether it is there and has a successor, which counts for it.
+    pub fn is_replaced(&self) -> bool {
+        self.presence == Presence::Here && self.rotated_to.is_some()
+    }
+
     /// The name of what all its generations share.
     pub fn lineage(&self) -> KeyId {
         self.meter.unwrap_or(self.id)

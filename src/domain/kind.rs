@@ -17,25 +17,12 @@ pub enum Kind {
     Permission,
     /// Whose keys they are.
     Identity,
-    /// A set of things that are limited.
-    Namespace,
-    /// An exception from a limit.
-    Override,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
-        Self::Workspace,
-        Self::RootKey,
-        Self::Api,
-        Self::Key,
-        Self::Role,
-        Self::Permission,
-        Self::Identity,
-        Self::Namespace,
-        Self::Override,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Workspace, Self::RootKey, Self::Api, Self::Key, Self::Role, Self::Permission, Self::Identity];
 
     /// What it is called in a sentence.
     pub const fn noun(self) -> &'static str {
@@ -47,8 +34,6 @@ impl Kind {
             Self::Role => "role",
             Self::Permission => "permission",
             Self::Identity => "identity",
-            Self::Namespace => "namespace",
-            Self::Override => "override",
         }
     }
 
@@ -62,8 +47,6 @@ impl Kind {
             Self::Role => "role",
             Self::Permission => "permission",
             Self::Identity => "identity",
-            Self::Namespace => "namespace",
-            Self::Override => "override",
         }
     }
 

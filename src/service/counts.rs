@@ -1,6 +1,6 @@
 //! How many there are of something: rows kept by whoever keeps the thing, so that asking costs one look.
 
-use crate::domain::id::{ApiId, IdentityId, NamespaceId, RoleId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, RoleId, WorkspaceId};
 use crate::error::Error;
 use crate::store::tables::{self, Counted};
 use crate::store::{Stop, Txn};
@@ -30,16 +30,16 @@ fn key_of_identity(workspace: WorkspaceId, identity: IdentityId) -> CountKey {
     (workspace, Counted::KeysOfIdentity, identity.bytes())
 }
 
-fn key_of_namespace(workspace: WorkspaceId, namespace: NamespaceId) -> CountKey {
-    (workspace, Counted::OverridesOfNamespace, namespace.bytes())
-}
-
 fn key_of_administrators(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::Administrators, [0; 16])
 }
 
 fn key_of_keys(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::Keys, [0; 16])
+}
+
+fn key_of_rerolled(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::RerolledKeys, [0; 16])
 }
 
 fn key_of_root_keys(workspace: WorkspaceId) -> CountKey {
@@ -59,6 +59,16 @@ fn step(tx: &mut Txn<'_>, key: &CountKey, by: By) -> Result<(), Stop> {
 pub fn keys_of_api(tx: &mut Txn<'_>, workspace: WorkspaceId, api: ApiId, by: By) -> Result<(), Stop> {
     step(tx, &key_of_api(workspace, api), by)?;
     step(tx, &key_of_keys(workspace), by)
+}
+
+/// One key more or less that is there and has a successor.
+pub fn rerolled(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_rerolled(workspace), by)
+}
+
+/// How many keys that are there have a successor, those of deleted APIs included until they are removed.
+pub fn rerolled_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_rerolled(workspace))?.unwrap_or(0))
 }
 
 /// All keys of an API fewer, at once.
@@ -125,21 +135,6 @@ pub fn forget_identity(tx: &mut Txn<'_>, workspace: WorkspaceId, identity: Ident
     tables::COUNTS.remove(tx, &key_of_identity(workspace, identity))
 }
 
-/// One exception more or less in a namespace.
-pub fn overrides(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId, by: By) -> Result<(), Stop> {
-    step(tx, &key_of_namespace(workspace, namespace), by)
-}
-
-/// How many exceptions a namespace has, inside a transaction.
-pub fn overrides_now(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId) -> Result<u64, Stop> {
-    Ok(tables::COUNTS.get(tx, &key_of_namespace(workspace, namespace))?.unwrap_or(0))
-}
-
-/// Forgets how many exceptions a namespace had that is gone.
-pub fn forget_namespace(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId) -> Result<(), Stop> {
-    tables::COUNTS.remove(tx, &key_of_namespace(workspace, namespace))
-}
-
 /// Forgets how many keys held a role that is gone.
 pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Result<(), Stop> {
     tables::COUNTS.remove(tx, &key_of_role(workspace, role))
@@ -147,7 +142,8 @@ pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Re
 
 /// Forgets what a workspace had that is gone.
 pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
-    for key in [key_of_administrators(workspace), key_of_keys(workspace), key_of_root_keys(workspace)] {
+    let of_all = [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys];
+    for key in of_all.map(|key| key(workspace)) {
         tables::COUNTS.remove(tx, &key)?;
     }
     Ok(())
@@ -162,11 +158,6 @@ impl Reading {
     /// How many keys an identity has.
     pub(super) async fn keys_of_identity(&self, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Error> {
         Ok(tables::COUNTS.read(self.view(), &key_of_identity(workspace, identity)).await?.unwrap_or(0))
-    }
-
-    /// How many exceptions a namespace has.
-    pub(super) async fn overrides_of(&self, workspace: WorkspaceId, namespace: NamespaceId) -> Result<u64, Error> {
-        Ok(tables::COUNTS.read(self.view(), &key_of_namespace(workspace, namespace)).await?.unwrap_or(0))
     }
 
     /// How many keys hold a role.

@@ -139,6 +139,8 @@ pub enum Counted {
     KeysOfIdentity,
     /// Exceptions in a namespace.
     OverridesOfNamespace,
+    /// Keys of a workspace that are rerolled and not deleted; the id is zero.
+    RerolledKeys,
 }
 
 /// Whose windows they are.
@@ -263,7 +265,7 @@ macro_rules! coded_parts {
 coded_parts! {
     Counted {
         Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5,
-        KeysOfIdentity = 6, OverridesOfNamespace = 7
+        KeysOfIdentity = 6, OverridesOfNamespace = 7, RerolledKeys = 8
     }
     Task {
         ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,

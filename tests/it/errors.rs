@@ -357,6 +357,8 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
         Obstacle::LastAdministrator,
         Obstacle::OperatorWorkspace,
         Obstacle::DeleteProtected,
+        Obstacle::KeyExpired,
+        Obstacle::KeyRevoked,
         Obstacle::RevisionUnknown,
     ];
     let text = String::new;

@@ -254,6 +254,9 @@ fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), 
             counts::keys_of_identity(tx, workspace, identity, counts::By::Down)?;
         }
     }
+    if key.is_replaced() {
+        counts::rerolled(tx, workspace, counts::By::Down)?;
+    }
     if let Some(identity) = key.identity {
         tables::IDENTITY_KEYS.remove(tx, &(workspace, identity, id))?;
     }

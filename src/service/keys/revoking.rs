@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::service::caller::Caller;
 use crate::service::change::{Change, Effect, Halt, trying};
 use crate::service::outcome::Outcome;
-use crate::service::{Done, Ostiary, Reading, Run, apis, due, roles, root_keys, workspaces};
+use crate::service::{Done, Ostiary, Reading, Run, apis, counts, due, roles, root_keys, workspaces};
 use crate::store::tables::{self, Task};
 
 use super::Candidates;
@@ -77,7 +77,8 @@ impl Ostiary {
     /// Revokes all keys that fit, and answers how many of them were there: deleted ones are revoked too, but not
     /// counted; ones that have been rerolled and live on for their grace are.
     ///
-    /// From the commit on none of them is good. Counting them afterwards takes as long as there are.
+    /// From the commit on none of them is good. Where no count tells how many they are, counting them afterwards takes
+    /// as long as there are.
     pub async fn revoke_keys(&self, caller: &Caller, filter: RevocationFilter, run: Run) -> Result<Done<u64>, Error> {
         let permit = caller.permit(Capability::DeleteKey)?;
         let workspace = caller.workspace_id();
@@ -182,12 +183,26 @@ fn cut(change: &mut Change<'_, '_>, filter: CutFilter, target: Target) -> Result
         return Err(Error::Overloaded { retry_after: SETTLED_AGAIN_AFTER }.into());
     }
     let mut home: Workspace = home.clone();
+    let known = count_of_api(change, &filter)?;
     let cut = Cut { revision: change.tx.revision().counter, at: change.now, filter };
     home.cuts.push(cut.clone());
     tables::WORKSPACES.put(change.tx, &(home.id,), &home)?;
     due::schedule(change.tx, change.now, Task::SettleCuts, home.id, [0; 16])?;
     let happening = Happening::made(EventName::KEYS_REVOKE, target, cut.filter.facts());
-    Ok(Effect::Changed(Revocation::Cut(cut), happening))
+    Ok(Effect::Changed(known.map_or(Revocation::Cut(cut), Revocation::Counted), happening))
+}
+
+/// How many keys the filter takes, where a count tells exactly: all of an API, none of which is taken already or has
+/// been rerolled and so is not counted.
+fn count_of_api(change: &mut Change<'_, '_>, filter: &CutFilter) -> Result<Option<u64>, Halt> {
+    let Some(api) = filter.api.filter(|api| *filter == CutFilter { api: Some(*api), ..CutFilter::default() }) else {
+        return Ok(None);
+    };
+    let workspace = change.workspace();
+    if !change.home().cuts.is_empty() || counts::rerolled_now(change.tx, workspace)? > 0 {
+        return Ok(None);
+    }
+    Ok(Some(counts::keys_of_api_now(change.tx, workspace, api)?))
 }
 
 /// The filter with everything in it by id; none if it names what isn't there.

@@ -57,6 +57,11 @@ fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), St
         (Some(key), None) => counts::keys_of_api(tx, key.workspace, key.api, By::Down)?,
         (Some(_), Some(_)) | (None, None) => {}
     }
+    match (before.is_some_and(Key::is_replaced), after.is_replaced()) {
+        (false, true) => counts::rerolled(tx, after.workspace, By::Up)?,
+        (true, false) => counts::rerolled(tx, after.workspace, By::Down)?,
+        (true, true) | (false, false) => {}
+    }
     let had = was.map_or(&[][..], |key| &key.roles);
     let has = is.map_or(&[][..], |key| &key.roles);
     for role in had.iter().filter(|role| !has.contains(role)) {

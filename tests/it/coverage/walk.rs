@@ -122,14 +122,13 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
         ("CreateRootKeyRequest" | "UpdateRootKeyRequest" | "VerifyKeyRequest", "permissions") => Meaning::Plain,
         // What the filter names need not exist.
         ("RevokeKeysFilter", "role") => Meaning::Mention(Kind::Role),
-        ("RevokeKeysFilter", "identity") => Meaning::Plain,
+        // An id is looked for among those who made keys, not among root keys: each call with one is a change of its own.
+        ("RevokeKeysFilter", "identity" | "created_by") => Meaning::Plain,
         (_, "workspace_id") => Meaning::Object(Kind::Workspace),
         (_, "root_key_id" | "root_key_ids") => Meaning::Object(Kind::RootKey),
         (_, "api_id") => Meaning::Object(Kind::Api),
         (_, "key_id") => Meaning::Object(Kind::Key),
         ("LookupKeyRequest", "secret") | ("VerifyKeyRequest", "key") => Meaning::Object(Kind::Secret),
-        // What no key has is revoked of no key.
-        ("RevokeKeysFilter", "role") => Meaning::Mention(Kind::Role),
         (_, "role" | "roles") => Meaning::Object(Kind::Role),
         (_, "permission" | "permissions") => Meaning::Object(Kind::Permission),
         (_, "identity") => Meaning::Object(Kind::Identity),
@@ -186,8 +185,6 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
             | "event"
             | "after"
             | "before"
-            | "external_id"
-            | "external_id_contains"
             | "credits"
             | "remaining"
             | "refill"
@@ -195,10 +192,6 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
             | "amount"
             | "day"
             | "operation"
-            | "rate_limits"
-            | "limit"
-            | "duration"
-            | "auto_apply"
             | "cost"
             | "tags"
             | "rows"

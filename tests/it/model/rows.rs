@@ -188,6 +188,7 @@ fn code(counted: Counted) -> u8 {
         Counted::RootKeys => 5,
         Counted::KeysOfIdentity => 6,
         Counted::OverridesOfNamespace => 7,
+        Counted::RerolledKeys => 8,
     }
 }
 
