@@ -56,6 +56,10 @@
 //! | permission, slug | what a key may do elsewhere; open text |
 //! | caller, permit | who has been recognised, and that they may do something |
 //! | draft, issued | what is to be made, and what was made together with its secret |
+//! | identity | whose keys they are, by the name that the developer gives them |
+//! | limit, rate, window | how often something may happen, how much that is, and what has happened so far |
+//! | meter, purse, block | what a line of keys may still use, what of it is in memory, how that is reserved |
+//! | cut | the revocation of all keys that fit a filter, in one commit |
 //! | verdict | the answer about a key |
 //! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
 //! | sweep | recording what has expired, removing what nobody can use |

@@ -242,15 +242,6 @@ impl pb::key_service_server::KeyService for Desk {
         super::credits::adjust_credits(self, request).await
     }
 
-    type ImportKeysStream = futures::stream::BoxStream<'static, Result<pb::ImportKeysResponse, Status>>;
-
-    async fn import_keys(
-        &self,
-        _: Request<tonic::Streaming<pb::ImportKeysRequest>>,
-    ) -> Result<Response<Self::ImportKeysStream>, Status> {
-        Err(Error::Unimplemented.into())
-    }
-
     async fn batch_verify_keys(
         &self,
         request: Request<pb::BatchVerifyKeysRequest>,

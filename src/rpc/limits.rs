@@ -109,7 +109,7 @@ impl Fields {
         if let Wish::Clear = mask.wish("credits", credits.as_ref()) {
             return Some(CreditsPatch { uses: Some(Uses::Unlimited), refill: Some(None) });
         }
-        if let Wish::Set(credits) = mask.wish("credits", credits.clone()) {
+        if let Wish::Set(credits) = mask.wish("credits", credits) {
             let credits = self.credits("credits", Some(credits))??;
             return Some(CreditsPatch { uses: Some(Uses::Left(credits.remaining)), refill: Some(credits.refill) });
         }

@@ -204,7 +204,7 @@ impl Gathered {
 /// What looking at a key came to.
 enum Judged {
     /// This.
-    Answer(Verification),
+    Answer(Box<Verification>),
     /// All is well, but what the call costs must be reserved first.
     Short(Account),
 }
@@ -225,7 +225,7 @@ impl Ostiary {
         loop {
             let reading = self.read(min_revision).await?;
             let account = match self.judge(caller, &reading, &question, refused).await? {
-                Judged::Answer(verification) => return Ok(reading.done(verification)),
+                Judged::Answer(verification) => return Ok(reading.done(*verification)),
                 Judged::Short(account) => account,
             };
             // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
@@ -246,7 +246,7 @@ impl Ostiary {
     ) -> Result<Judged, Error> {
         let VerifyQuestion { secret, audience, client, query, cost, limits: named, detail, counting } = question;
         let (workspace, now) = (caller.workspace_id(), reading.now);
-        let unknown = || Judged::Answer(Verification { verdict: Verdict::NotFound, key: None });
+        let unknown = || Judged::Answer(Box::new(Verification { verdict: Verdict::NotFound, key: None }));
         let Some(gathered) = reading.gather(workspace, secret).await? else { return Ok(unknown()) };
         let grant = caller.allowing(Capability::VerifyKey, &gathered.key.api.to_string());
         let permissions = match query {
@@ -307,7 +307,8 @@ impl Ostiary {
             }),
         };
         let Gathered { key, identity, .. } = gathered;
-        Ok(Judged::Answer(Verification { verdict, key: Some(VerifiedKey { key, identity, uses, limits, powers }) }))
+        let key = VerifiedKey { key, identity, uses, limits, powers };
+        Ok(Judged::Answer(Box::new(Verification { verdict, key: Some(key) })))
     }
 
     /// Counts the call against its limits and pays for it, or neither. None if what it costs must be reserved first.

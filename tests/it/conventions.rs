@@ -138,8 +138,9 @@ async fn every_method_that_takes_an_etag_refuses_one_that_is_not_the_objects() {
         assert!(before == everything(&there.operator).await, "{} changed something", method.path);
         tried += 1;
     }
-    let changing =
-        |method: &Method| method.changes && !method.path.contains("/Create") && !method.path.contains("/Batch");
+    // What is made has none yet; several have several; a balance moves by itself.
+    let without = ["/Create", "/Batch", "/RevokeKeys", "/AdjustCredits"];
+    let changing = |method: &Method| method.changes && !without.iter().any(|name| method.path.contains(name));
     assert_eq!(tried, methods().iter().filter(|method| changing(method)).count());
 }
 
@@ -178,7 +179,7 @@ async fn whatever_is_only_validated_changes_nothing_and_shows_no_secret() {
         let before = everything(&fresh.operator).await;
         call(&fresh.operator, &method, &message).await.unwrap();
         // Updates without a field to update, and lists set to what they are, are no changes.
-        let idle = ["/Update", "/Set", "/Remove"].iter().any(|idle| method.path.contains(idle));
+        let idle = ["/Update", "/Set", "/Remove", "/Adjust"].iter().any(|idle| method.path.contains(idle));
         assert_eq!(before == everything(&fresh.operator).await, idle, "{}", method.path);
     }
 }
@@ -218,7 +219,9 @@ async fn every_read_can_ask_for_a_revision_that_was_reached_and_for_no_other() {
     let at_hand = at_hand.meta.unwrap().revision;
     let (epoch, counter) = at_hand.split_once('.').unwrap();
     let counter: u64 = counter.parse().unwrap();
-    for method in methods().into_iter().filter(|method| !method.changes) {
+    // Of many questions each asks for its own.
+    let one = |method: &Method| !method.changes && method.input.get_field_by_name("min_revision").is_some();
+    for method in methods().into_iter().filter(one) {
         let with =
             |revision: &str| walk::with(&body(&method.input, &there.own), "min_revision", text(revision)).unwrap();
         for reached in [String::new(), at_hand.clone(), format!("{epoch}.0"), format!("{epoch}.{}", counter - 1)] {

@@ -142,7 +142,8 @@ async fn every_method_takes_the_bodies_that_these_tests_make() {
 #[tokio::test]
 async fn every_required_field_is_demanded_by_its_name() {
     let there = Neighbours::new().await;
-    for method in methods() {
+    // What is wrong with one question of a stream is said in its own answer.
+    for method in methods().into_iter().filter(|method| !method.path.ends_with("/StreamVerifyKeys")) {
         let required: Vec<_> = method.input.fields().filter(walk::is_required).collect();
         for field in &required {
             let mut without = body(&method.input, &there.own);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ostiary::domain::capability::Capability;
-use ostiary::domain::id::RootKeyId;
+use ostiary::domain::id::{KeyId, RootKeyId};
 use ostiary::domain::kind::Kind;
 use ostiary::domain::query::Query;
 use ostiary::domain::workspace::Quota;
@@ -254,6 +254,9 @@ async fn preconditions(house: &House, operator: &Client) -> Vec<Case> {
     let request = pb::CreateKeyRequest { api_id: api_id.clone(), expiration: ttl, ..Default::default() };
     let key_id = operator.key(request).await.0.key_id;
     house.pass(1_000);
+    let request =
+        pb::AdjustCreditsRequest { key_id: key_id.clone(), operation: 2, amount: Some(1), ..Default::default() };
+    let unlimited = failed(operator.keys().adjust_credits(request).await);
     let reroll = || pb::RerollKeyRequest { key_id: key_id.clone(), ..Default::default() };
     let over = failed(operator.keys().reroll_key(reroll()).await);
     let filter = pb::RevokeKeysFilter { api_id: Some(api_id.clone()), ..Default::default() };
@@ -280,6 +283,7 @@ async fn preconditions(house: &House, operator: &Client) -> Vec<Case> {
         refused(protected, "DELETE_PROTECTED", &api_id),
         refused(over, "KEY_EXPIRED", &key_id),
         refused(revoked, "KEY_REVOKED", &key_id),
+        refused(unlimited, "CREDITS_UNLIMITED", &key_id),
         refused(unknown, "REVISION_UNKNOWN", &min_revision),
         (etag, Code::Aborted, "ETAG_MISMATCH", Detail::Nothing),
     ]
@@ -359,6 +363,8 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
         Obstacle::DeleteProtected,
         Obstacle::KeyExpired,
         Obstacle::KeyRevoked,
+        Obstacle::AlreadyRerolled { successor: KeyId::FIRST },
+        Obstacle::CreditsUnlimited,
         Obstacle::RevisionUnknown,
     ];
     let text = String::new;

@@ -240,7 +240,7 @@ async fn a_key_can_be_given_to_another_identity_and_to_none() {
     let events = client.events().await;
     assert_eq!(events[events.len() - 2..], texts(&["identity.create", "key.update"]));
     assert_eq!(keys_of(&client, "one").await, texts(&[]));
-    assert_eq!(keys_of(&client, "two").await, [key.key_id.clone()]);
+    assert_eq!(keys_of(&client, "two").await, std::slice::from_ref(&key.key_id));
     assert_eq!(give(&client, &moved, Some("two")).await.unwrap(), moved, "it is theirs already");
     let freed = give(&client, &moved, None).await.unwrap();
     assert_eq!((freed.external_id, freed.identity_id), (None, None));

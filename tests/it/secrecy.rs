@@ -237,6 +237,7 @@ fn every_field_that_carries_a_secret_is_marked_so_that_its_debug_hides_it() {
             "ostiary.v1.CreateRootKeyResponse.secret",
             "ostiary.v1.CreateWorkspaceResponse.secret",
             "ostiary.v1.LookupKeyRequest.secret",
+            "ostiary.v1.RerollKeyResponse.secret",
             "ostiary.v1.RotateRootKeyResponse.secret",
             "ostiary.v1.VerifyKeyRequest.key",
         ]

@@ -52,6 +52,8 @@ impl Ostiary {
 
     /// Removes the index of a deleted identity, then the identity. Keys keep its id, which resolves to nothing.
     async fn clear_identity(&self, entry: Entry, workspace: WorkspaceId, identity: IdentityId) -> Result<(), Error> {
+        // Its index says which keys a cut has taken that are not marked yet.
+        self.settle_cuts(workspace).await?;
         loop {
             let reading = self.read(None).await?;
             let prefix = (workspace, identity);

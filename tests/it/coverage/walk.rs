@@ -319,11 +319,6 @@ pub fn body(message: &MessageDescriptor, objects: &BTreeMap<Kind, Object>) -> Dy
                 Shape::Message(inner) if inner.package_name() == "ostiary.v1" && inner.name() != "RevokeKeysFilter" => {
                     Value::Message(self::body(&inner, objects))
                 }
-                Shape::Message(inner) if inner.package_name() == "ostiary.v1" => {
-                    let mut filter = DynamicMessage::new(inner);
-                    filter.set_field_by_name("api_id", text(&objects[&Kind::Api].id));
-                    Value::Message(filter)
-                }
                 _ => sample(&field),
             },
         };

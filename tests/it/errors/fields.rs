@@ -327,7 +327,9 @@ async fn update_masks_name_fields_that_can_be_changed_and_clear_only_what_can_be
             pb::UpdateKeyRequest { key_id: key.key_id.clone(), update_mask: mask(paths), ..Default::default() };
         told(operator.keys().update_key(request).await)
     };
-    for path in ["api_id", "prefix", "key_id", "etag", "metadata.a", "credits", "*", "", "Name", "roles[0]", "name\0"] {
+    for path in
+        ["api_id", "prefix", "key_id", "etag", "metadata.a", "credits.day", "*", "", "Name", "roles[0]", "name\0"]
+    {
         assert_eq!(update(&["name", path]).await, ["update_mask.paths[1]"], "{path:?}");
     }
     assert_eq!(update(&["x", "name", "y"]).await, ["update_mask.paths[0]", "update_mask.paths[2]"]);
