@@ -185,3 +185,65 @@ async fn windows_of_a_minute_and_longer_outlive_a_restart() {
     let client = house.operator().await;
     assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![2, 1]));
 }
+
+#[tokio::test]
+async fn the_keys_of_an_identity_share_its_limits_and_a_key_of_its_own_shadows_them() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let request = pb::CreateIdentityRequest {
+        external_id: "acme".into(),
+        rate_limits: vec![limit("calls", 3, MINUTE, true)],
+        ..Default::default()
+    };
+    client.identities().create_identity(request).await.unwrap();
+    let key = async |rate_limits: Vec<pb::RateLimit>| {
+        let external_id = Some("acme".to_owned());
+        let request =
+            pb::CreateKeyRequest { api_id: api.api_id.clone(), external_id, rate_limits, ..Default::default() };
+        client.key(request).await.1
+    };
+    let (one, two) = (key(Vec::new()).await, key(Vec::new()).await);
+    let own = key(vec![limit("calls", 9, MINUTE, true)]).await;
+    assert_eq!(client.ask(&one, &[]).await, (Code::Valid, vec![2]));
+    assert_eq!(client.ask(&two, &[]).await, (Code::Valid, vec![1]));
+    assert_eq!(client.ask(&own, &[]).await, (Code::Valid, vec![8]));
+    assert_eq!(client.ask(&one, &[inline("calls", 2, MINUTE)]).await, (Code::RateLimited, vec![0]));
+    assert_eq!(client.ask(&one, &[]).await, (Code::Valid, vec![0]));
+    assert_eq!(client.ask(&two, &[]).await, (Code::RateLimited, vec![0]));
+    let request = pb::DeleteIdentityRequest { identity: "acme".into(), ..Default::default() };
+    client.identities().delete_identity(request).await.unwrap();
+    assert_eq!(client.ask(&two, &[]).await, (Code::Valid, vec![]));
+}
+
+#[tokio::test]
+async fn a_rerolled_key_and_its_successor_share_credits_and_counts() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let request = pb::CreateKeyRequest {
+        api_id: api.api_id,
+        credits: Some(pb::Credits { remaining: Some(1_000), refill: None }),
+        rate_limits: vec![limit("calls", 10, MINUTE, true)],
+        ..Default::default()
+    };
+    let (old, secret) = client.key(request).await;
+    let spend = async |secret: &str| {
+        let verdict = client.verify(about(secret)).await;
+        (verdict.remaining_credits.unwrap(), verdict.rate_limits[0].remaining)
+    };
+    assert_eq!(spend(&secret).await, (999, 9));
+    let request =
+        pb::RerollKeyRequest { key_id: old.key_id.clone(), grace_period: Some(span(MINUTE)), ..Default::default() };
+    let rerolled = client.keys().reroll_key(request).await.unwrap().into_inner();
+    assert_eq!(spend(&rerolled.secret).await, (998, 8));
+    assert_eq!(spend(&secret).await, (997, 7));
+    let request = pb::AdjustCreditsRequest {
+        key_id: old.key_id,
+        operation: pb::CreditOperation::Set.into(),
+        amount: Some(2),
+        ..Default::default()
+    };
+    client.keys().adjust_credits(request).await.unwrap();
+    assert_eq!(spend(&rerolled.secret).await, (1, 6));
+}
