@@ -30,6 +30,7 @@ mod limits;
 mod page;
 mod permissions;
 pub mod policy;
+pub mod rate_limits;
 mod roles;
 mod root_keys;
 pub mod status;
@@ -61,8 +62,9 @@ pub fn routes(
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
         identity_service_server::IdentityServiceServer, key_service_server::KeyServiceServer,
-        permission_service_server::PermissionServiceServer, role_service_server::RoleServiceServer,
-        root_key_service_server::RootKeyServiceServer, workspace_service_server::WorkspaceServiceServer,
+        permission_service_server::PermissionServiceServer, rate_limit_service_server::RateLimitServiceServer,
+        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
+        workspace_service_server::WorkspaceServiceServer,
     };
     let desk = || Desk { ostiary: Arc::clone(ostiary), closing: closing.clone() };
     let reflection = || {
@@ -83,6 +85,7 @@ pub fn routes(
         .add_service(RoleServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(PermissionServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(IdentityServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(RateLimitServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare()
 }

@@ -52,6 +52,12 @@ events! {
     IDENTITY_CREATE "identity.create",
     IDENTITY_UPDATE "identity.update",
     IDENTITY_DELETE "identity.delete",
+    NAMESPACE_CREATE "namespace.create",
+    NAMESPACE_UPDATE "namespace.update",
+    NAMESPACE_DELETE "namespace.delete",
+    NAMESPACE_RESET_IDENTIFIER "namespace.reset_identifier",
+    OVERRIDE_SET "override.set",
+    OVERRIDE_DELETE "override.delete",
 }
 
 impl EventName {

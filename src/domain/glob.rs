@@ -37,6 +37,11 @@ impl Glob {
         Ok(Self(pieces))
     }
 
+    /// The pattern that only this text fits.
+    pub fn literal(text: &str) -> Self {
+        Self(text.chars().map(Piece::Literal).collect())
+    }
+
     /// The one text that it stands for, unless it stands for several.
     pub fn exact(&self) -> Option<String> {
         self.0

@@ -17,12 +17,25 @@ pub enum Kind {
     Permission,
     /// Whose keys they are.
     Identity,
+    /// A set of things that are limited.
+    Namespace,
+    /// An exception from a limit.
+    Override,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Workspace, Self::RootKey, Self::Api, Self::Key, Self::Role, Self::Permission, Self::Identity];
+    pub const ALL: [Self; 9] = [
+        Self::Workspace,
+        Self::RootKey,
+        Self::Api,
+        Self::Key,
+        Self::Role,
+        Self::Permission,
+        Self::Identity,
+        Self::Namespace,
+        Self::Override,
+    ];
 
     /// What it is called in a sentence.
     pub const fn noun(self) -> &'static str {
@@ -34,6 +47,8 @@ impl Kind {
             Self::Role => "role",
             Self::Permission => "permission",
             Self::Identity => "identity",
+            Self::Namespace => "namespace",
+            Self::Override => "override",
         }
     }
 
@@ -47,6 +62,8 @@ impl Kind {
             Self::Role => "role",
             Self::Permission => "permission",
             Self::Identity => "identity",
+            Self::Namespace => "namespace",
+            Self::Override => "override",
         }
     }
 

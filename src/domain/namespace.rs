@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use super::Flaw;
 use super::etag::Etag;
 use super::glob::Glob;
 use super::id::{NamespaceId, OverrideId, WorkspaceId};
@@ -47,6 +48,37 @@ impl Namespace {
     }
 }
 
+/// Whom an exception concerns: an identifier, or a pattern of identifiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern {
+    text: Name,
+    glob: Glob,
+}
+
+impl Pattern {
+    /// Takes it apart.
+    pub fn new(text: Name) -> Result<Self, Flaw> {
+        let glob = Glob::parse(text.as_str())?;
+        Ok(Self { text, glob })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &Name {
+        &self.text
+    }
+
+    /// The one spelling that all its spellings have in common. That of an identifier, taken literally, is
+    /// `Glob::literal(identifier).to_string()`.
+    pub fn spelling(&self) -> String {
+        self.glob.to_string()
+    }
+
+    /// What has to be compared with identifiers; none if it is just one of them.
+    pub fn glob(&self) -> Option<&Glob> {
+        Some(&self.glob).filter(|glob| glob.exact().is_none())
+    }
+}
+
 /// An exception from the limits that callers ask for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
@@ -56,8 +88,8 @@ pub struct Override {
     pub workspace: WorkspaceId,
     /// The namespace that it is part of.
     pub namespace: NamespaceId,
-    /// Whom it concerns: an identifier, or a pattern of identifiers.
-    pub identifier: Name,
+    /// Whom it concerns.
+    pub pattern: Pattern,
     /// How much instead; nothing blocks.
     pub rate: Rate,
     /// When it was made.
@@ -72,7 +104,7 @@ impl Override {
     /// What the audit log says of it.
     pub fn facts(&self) -> Facts {
         Facts::from([
-            ("identifier".into(), self.identifier.as_str().into()),
+            ("identifier".into(), self.pattern.text().as_str().into()),
             // Exact: no limit exceeds 2^53.
             ("limit".into(), Value::Number(self.rate.limit() as f64)),
             ("duration".into(), humantime::format_duration(self.rate.span()).to_string().into()),

@@ -64,12 +64,14 @@ impl Window {
         self.slide(now.millis() / span);
         let elapsed = now.millis() % span;
         let used = self.current.saturating_add(weighted(self.previous, span - elapsed, span));
-        if used.saturating_add(cost) <= limit {
+        // A limit of nothing blocks everything, even what costs nothing.
+        if limit > 0 && used.saturating_add(cost) <= limit {
             self.current = self.current.saturating_add(cost);
             let whole = self.wait(span, elapsed, 0, 0);
             return Admission::Admitted { left: limit - used - cost, whole_after: Duration::from_millis(whole) };
         }
-        let retry_after = (cost <= limit).then(|| Duration::from_millis(self.wait(span, elapsed, limit, cost)));
+        let retry_after =
+            (limit > 0 && cost <= limit).then(|| Duration::from_millis(self.wait(span, elapsed, limit, cost)));
         Admission::Refused { left: limit.saturating_sub(used), retry_after }
     }
 
@@ -79,9 +81,13 @@ impl Window {
         self.current = self.current.saturating_add(cost);
     }
 
-    /// Takes back what was counted last, as far as it still counts.
-    pub fn uncount(&mut self, cost: u64) {
-        self.current = self.current.saturating_sub(cost);
+    /// Takes back what was counted at that moment, as far as it still counts.
+    pub fn uncount(&mut self, counted_at: Timestamp, span: Duration, cost: u64) {
+        match self.number.checked_sub(counted_at.millis() / millis(span)) {
+            Some(0) => self.current = self.current.saturating_sub(cost),
+            Some(1) => self.previous = self.previous.saturating_sub(cost),
+            Some(_) | None => {}
+        }
     }
 
     /// Whether nothing that happened in it counts any more.
@@ -170,6 +176,34 @@ mod tests {
         assert!(matches!(window.admit(at(0), SPAN, 10, 10), Admission::Admitted { left: 0, .. }));
         assert!(!window.is_over(at(1_999), SPAN));
         assert!(window.is_over(at(2_000), SPAN));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_blocks_what_costs_nothing_too() {
+        for cost in [0, 1] {
+            let refused = Window::default().admission(at(0), SPAN, 0, cost);
+            assert_eq!(refused, Admission::Refused { left: 0, retry_after: None });
+        }
+    }
+
+    #[test]
+    fn what_is_taken_back_is_taken_from_the_window_that_it_was_counted_in() {
+        let counted = |cost| {
+            let mut window = Window::default();
+            window.count(at(500), SPAN, cost);
+            window
+        };
+        let mut window = counted(3);
+        window.uncount(at(500), SPAN, 3);
+        assert_eq!(window.parts(), (1_000, 0, 0));
+        let mut window = counted(3);
+        window.count(at(1_500), SPAN, 2);
+        window.uncount(at(500), SPAN, 3);
+        assert_eq!(window.parts(), (1_001, 2, 0));
+        let mut window = counted(3);
+        window.count(at(2_500), SPAN, 2);
+        window.uncount(at(500), SPAN, 3);
+        assert_eq!(window.parts(), (1_002, 2, 0));
     }
 
     #[test]

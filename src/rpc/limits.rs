@@ -4,9 +4,10 @@ use std::ops::RangeInclusive;
 
 use crate::domain::Flaw;
 use crate::domain::credits::{Credits, Interval, Refill, Uses};
-use crate::domain::id::{IdentityId, Reference, is_shape_of_any};
+use crate::domain::id::{IdentityId, NamespaceId, Reference, is_shape_of_any};
 use crate::domain::limit::{AMOUNT_MAX, Application, LIMITS_MAX, Limit, Limits, Rate, SPAN_MAX, SPAN_MIN};
-use crate::domain::name::{EXTERNAL_ID, LIMIT_NAME, Name};
+use crate::domain::name::{EXTERNAL_ID, IDENTIFIER, LIMIT_NAME, NAMESPACE_NAME, Name};
+use crate::domain::namespace::Pattern;
 use crate::pb::v1 as pb;
 use crate::service::credits::CreditsPatch;
 
@@ -45,6 +46,21 @@ impl Fields {
         };
         let (limit, span) = limit.zip(span)?;
         self.take(field, Rate::or_block(limit, span))
+    }
+
+    /// How much in which span, where nothing at all is a choice that must be made.
+    pub fn rate_or_block(
+        &mut self,
+        path: &str,
+        limit: Option<i64>,
+        duration: Option<prost_types::Duration>,
+    ) -> Option<Rate> {
+        if limit.is_none() {
+            self.refuse(format!("{path}limit"), Flaw::new("must be given"));
+        }
+        // What is read of the rest tells what else is wrong.
+        let rate = self.rate(path, limit.unwrap_or(0), duration, 0);
+        rate.filter(|_| limit.is_some())
     }
 
     /// The limits of a key or an identity.
@@ -134,6 +150,22 @@ impl Fields {
         self.unshaped(field, text, EXTERNAL_ID)
     }
 
+    /// The name of a namespace.
+    pub fn namespace_name(&mut self, field: &str, text: &str) -> Option<Name> {
+        self.unshaped(field, text, NAMESPACE_NAME)
+    }
+
+    /// What is limited, or a pattern of it.
+    pub fn identifier(&mut self, field: &str, text: &str) -> Option<Name> {
+        self.name(field, text, IDENTIFIER)
+    }
+
+    /// Whom an exception concerns.
+    pub fn pattern(&mut self, field: &str, text: &str) -> Option<Pattern> {
+        let text = self.identifier(field, text)?;
+        self.take(field, Pattern::new(text))
+    }
+
     /// An identity by id or external id.
     pub fn identity(&mut self, field: &str, text: &str) -> Option<Reference<IdentityId>> {
         if let Ok(id) = IdentityId::parse(text) {
@@ -144,6 +176,18 @@ impl Fields {
             return None;
         }
         self.name(field, text, EXTERNAL_ID).map(|name| Reference::Name(name.to_string()))
+    }
+
+    /// A namespace by id or name.
+    pub fn namespace(&mut self, field: &str, text: &str) -> Option<Reference<NamespaceId>> {
+        if let Ok(id) = NamespaceId::parse(text) {
+            return Some(Reference::Id(id));
+        }
+        if is_shape_of_any(text) {
+            self.refuse(field, Flaw::new("must be a namespace's id or name, not the id of something else"));
+            return None;
+        }
+        self.name(field, text, NAMESPACE_NAME).map(|name| Reference::Name(name.to_string()))
     }
 
     fn unshaped(&mut self, field: &str, text: &str, bounds: RangeInclusive<usize>) -> Option<Name> {

@@ -258,6 +258,8 @@ fn resource_type(kind: Kind) -> String {
             Kind::Role => "Role",
             Kind::Permission => "Permission",
             Kind::Identity => "Identity",
+            Kind::Namespace => "Namespace",
+            Kind::Override => "Override",
         }
     )
 }

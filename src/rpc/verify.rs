@@ -13,6 +13,7 @@ use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
 use crate::service::identities::CountedIdentity;
 use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion};
+use crate::service::windows::Standing;
 use crate::service::{Done, Revision};
 
 use super::convert::{count, expire_time, metadata, moment, span};
@@ -155,7 +156,7 @@ fn check_tags(fields: &mut Fields, tags: &[String]) -> Option<()> {
 }
 
 fn shown_outcome(outcome: LimitOutcome) -> pb::RateLimitOutcome {
-    let LimitOutcome { name, exceeded, limit, left, reset, retry_after } = outcome;
+    let LimitOutcome { name, standing: Standing { exceeded, limit, left, reset, retry_after } } = outcome;
     pb::RateLimitOutcome {
         name: name.to_string(),
         exceeded,

@@ -22,7 +22,7 @@ use crate::pb::storage;
 use crate::store::{Body, Decision, Priority, Revision, Stop, Txn, tables};
 
 use super::audit::{EVENTS_MAX, Log, Signature};
-use super::caller::{Call, Idempotency, Permit, allowing, holds_any, recognise};
+use super::caller::{Call, Caller, Idempotency, Permit, allowing, holds_any, recognise};
 use super::outcome::Outcome;
 use super::{Done, Ostiary, Run};
 
@@ -206,6 +206,18 @@ struct Attempt {
 }
 
 impl Ostiary {
+    /// Whether this call is known to have been made before under its idempotency key. What it then was is told, and
+    /// authorised, by the change that repeats it.
+    pub(super) async fn is_remembered(&self, caller: &Caller) -> Result<bool, Error> {
+        let Some(idempotency) = &caller.call.idempotency else { return Ok(false) };
+        let key = (caller.workspace_id(), caller.root_key().id, idempotency.key);
+        let reading = self.read(None).await?;
+        let remembered = tables::REMEMBERED.read(reading.view(), &key).await?;
+        let until =
+            |remembered: storage::Remembered| Timestamp::from_millis_saturating(remembered.time).after(REMEMBERED_FOR);
+        Ok(remembered.map(until).is_some_and(|until| reading.now < until))
+    }
+
     /// Decides a change and makes it durable before answering.
     ///
     /// `decide` may run more than once and must only depend on the change that it is given and on what it owns.

@@ -1,6 +1,6 @@
 //! How many there are of something: rows kept by whoever keeps the thing, so that asking costs one look.
 
-use crate::domain::id::{ApiId, IdentityId, RoleId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, NamespaceId, RoleId, WorkspaceId};
 use crate::error::Error;
 use crate::store::tables::{self, Counted};
 use crate::store::{Stop, Txn};
@@ -28,6 +28,10 @@ fn key_of_role(workspace: WorkspaceId, role: RoleId) -> CountKey {
 
 fn key_of_identity(workspace: WorkspaceId, identity: IdentityId) -> CountKey {
     (workspace, Counted::KeysOfIdentity, identity.bytes())
+}
+
+fn key_of_namespace(workspace: WorkspaceId, namespace: NamespaceId) -> CountKey {
+    (workspace, Counted::OverridesOfNamespace, namespace.bytes())
 }
 
 fn key_of_administrators(workspace: WorkspaceId) -> CountKey {
@@ -105,6 +109,11 @@ pub fn keys_of_identity(tx: &mut Txn<'_>, workspace: WorkspaceId, identity: Iden
     step(tx, &key_of_identity(workspace, identity), by)
 }
 
+/// One exception more or less in a namespace.
+pub fn overrides(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_namespace(workspace, namespace), by)
+}
+
 /// One administrator more or less.
 pub fn administrators(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
     step(tx, &key_of_administrators(workspace), by)
@@ -128,6 +137,16 @@ pub fn keys_of_role_now(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) 
 /// How many keys an identity has, inside a transaction.
 pub fn keys_of_identity_now(tx: &mut Txn<'_>, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Stop> {
     Ok(tables::COUNTS.get(tx, &key_of_identity(workspace, identity))?.unwrap_or(0))
+}
+
+/// How many exceptions a namespace has, inside a transaction.
+pub fn overrides_now(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_namespace(workspace, namespace))?.unwrap_or(0))
+}
+
+/// Forgets how many exceptions a namespace had that is gone.
+pub fn forget_namespace(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId) -> Result<(), Stop> {
+    tables::COUNTS.remove(tx, &key_of_namespace(workspace, namespace))
 }
 
 /// Forgets how many keys an identity had that is gone.
@@ -158,6 +177,11 @@ impl Reading {
     /// How many keys an identity has.
     pub(super) async fn keys_of_identity(&self, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Error> {
         Ok(tables::COUNTS.read(self.view(), &key_of_identity(workspace, identity)).await?.unwrap_or(0))
+    }
+
+    /// How many exceptions a namespace has.
+    pub(super) async fn overrides_of(&self, workspace: WorkspaceId, namespace: NamespaceId) -> Result<u64, Error> {
+        Ok(tables::COUNTS.read(self.view(), &key_of_namespace(workspace, namespace)).await?.unwrap_or(0))
     }
 
     /// How many keys hold a role.

@@ -45,6 +45,8 @@ macro_rules! expect {
     };
 }
 
+mod limits;
+
 fn bytes16(bytes: &[u8]) -> Option<[u8; 16]> {
     bytes.try_into().ok()
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::domain::api::Api;
 use crate::domain::capability::Capability;
@@ -27,7 +26,7 @@ use crate::store::tables::{self, Subject};
 use super::caller::Caller;
 use super::credits::{Account, Payment, Reservation};
 use super::described::references;
-use super::windows::Ask;
+use super::windows::{Ask, Standing};
 use super::{Done, Ostiary, Reading, Revision};
 
 /// How much the answer says.
@@ -98,31 +97,8 @@ pub struct VerifiedKey {
 pub struct LimitOutcome {
     /// Which.
     pub name: Name,
-    /// Whether the call would exceed it.
-    pub exceeded: bool,
-    /// How much it lets through.
-    pub limit: u64,
-    /// How much of that is left.
-    pub left: u64,
-    /// If exceeded, when the call would pass, unless it never would; else when the whole limit is free again.
-    pub reset: Option<Timestamp>,
-    /// How long until it would pass.
-    pub retry_after: Option<Duration>,
-}
-
-impl LimitOutcome {
-    /// What a limit says that was asked at a moment.
-    pub(super) fn new(name: Name, limit: u64, admission: Admission, now: Timestamp) -> Self {
-        match admission {
-            Admission::Admitted { left, whole_after } => {
-                Self { name, exceeded: false, limit, left, reset: Some(now.after(whole_after)), retry_after: None }
-            }
-            Admission::Refused { left, retry_after } => {
-                let reset = retry_after.map(|wait| now.after(wait));
-                Self { name, exceeded: true, limit, left, reset, retry_after }
-            }
-        }
-    }
+    /// What it says.
+    pub standing: Standing,
 }
 
 /// What a key may do and through which roles.
@@ -285,7 +261,7 @@ impl Ostiary {
         };
         let Consumed { limits, uses } = consumed;
         let exceeded: Vec<Name> =
-            limits.iter().filter(|outcome| outcome.exceeded).map(|outcome| outcome.name.clone()).collect();
+            limits.iter().filter(|outcome| outcome.standing.exceeded).map(|outcome| outcome.name.clone()).collect();
         // What has been paid for is not asked for again.
         let paid = counting == &Counting::Use && refused.is_none() && exceeded.is_empty();
         let verdict = verdict(&exceeded, if paid { Uses::Unlimited } else { uses });
@@ -353,7 +329,9 @@ impl Ostiary {
                         Payment::Short => short = true,
                     }
                     !short
-                })?;
+                });
+                // Paths matter to identifiers of namespaces only.
+                let admissions = admissions.map_err(|full| full.error(|_| String::new()))?;
                 if short {
                     return Ok(None);
                 }
@@ -372,7 +350,8 @@ impl Ostiary {
         for (index, (applied, admission)) in applied.iter().zip(admissions).enumerate() {
             let stands = standing.get(index).copied().filter(|_| !refused(&admission));
             let admission = stands.unwrap_or(admission);
-            limits.push(LimitOutcome::new(applied.name.clone(), applied.rate.limit(), admission, now));
+            let standing = Standing::new(applied.rate.limit(), admission, now);
+            limits.push(LimitOutcome { name: applied.name.clone(), standing });
         }
         Ok(Some(Consumed { limits, uses }))
     }

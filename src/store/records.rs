@@ -40,6 +40,7 @@ mod root_keys;
 mod workspaces;
 
 pub use audit::event_payload;
+pub use limits::span_millis;
 pub use meters::{credits_message, to_credits};
 pub use workspaces::{cut_message, to_cut};
 

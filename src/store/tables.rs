@@ -110,7 +110,7 @@ tables! {
     NAMESPACE_NAMES = 0x91, "namespace_names", (WorkspaceId, String) => NamespaceId;
     /// Exceptions from rate limits. Kept by `service/overrides.rs`.
     OVERRIDES = 0x92, "overrides", (WorkspaceId, NamespaceId, OverrideId) => Override;
-    /// Exceptions by what they are about, as it was written.
+    /// Exceptions by what they are about, in the spelling that all its spellings have in common.
     OVERRIDE_IDENTIFIERS = 0x93, "override_identifiers", (WorkspaceId, NamespaceId, String) => OverrideId;
     /// What has happened in the longer windows of rate limits: whose, in spans of so many milliseconds, by which limit.
     /// Kept by `service/windows.rs`.

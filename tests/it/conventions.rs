@@ -43,10 +43,14 @@ async fn prepared(there: &Neighbours, method: &Method) -> Objects {
 /// Everything that can be read of the workspace, and the revision that it has.
 async fn everything(client: &Client) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
+    // What is listed of one object only, of that of the operator's.
+    let listed = Objects::from([(Kind::Namespace, Object::of_id("ours-2"))]);
     for method in methods().into_iter().filter(|method| method.path.contains("/List")) {
-        let whole = walk::with(&body(&method.input, &Objects::new()), "page_size", Value::I32(1_000)).unwrap();
+        let whole = walk::with(&body(&method.input, &listed), "page_size", Value::I32(1_000)).unwrap();
         let whole = walk::with(&whole, "show_deleted", Value::Bool(true)).unwrap_or(whole);
-        all.push((method.path.clone(), call(client, &method, &whole).await.unwrap().into_inner()));
+        let answer = call(client, &method, &whole).await;
+        let told = answer.map_or_else(|status| status.message().as_bytes().to_vec(), tonic::Response::into_inner);
+        all.push((method.path.clone(), told));
     }
     assert!(all.len() >= 7);
     all
@@ -138,8 +142,8 @@ async fn every_method_that_takes_an_etag_refuses_one_that_is_not_the_objects() {
         assert!(before == everything(&there.operator).await, "{} changed something", method.path);
         tried += 1;
     }
-    // What is made has none yet; several have several; a balance moves by itself.
-    let without = ["/Create", "/Batch", "/RevokeKeys", "/AdjustCredits"];
+    // What is made has none yet; several have several; balances and counts move by themselves.
+    let without = ["/Create", "/Batch", "/RevokeKeys", "/AdjustCredits", "/Limit", "/ResetIdentifier"];
     let changing = |method: &Method| method.changes && !without.iter().any(|name| method.path.contains(name));
     assert_eq!(tried, methods().iter().filter(|method| changing(method)).count());
 }
@@ -147,7 +151,7 @@ async fn every_method_that_takes_an_etag_refuses_one_that_is_not_the_objects() {
 #[tokio::test]
 async fn whatever_is_only_validated_changes_nothing_and_shows_no_secret() {
     let there = Neighbours::new().await;
-    for method in methods().into_iter().filter(|method| method.changes) {
+    for method in methods().into_iter().filter(walk::can_be_tried) {
         let message = body(&method.input, &prepared(&there, &method).await);
         let message = walk::with(&message, "validate_only", Value::Bool(true)).unwrap();
         everything(&there.operator).await;
@@ -187,7 +191,7 @@ async fn whatever_is_only_validated_changes_nothing_and_shows_no_secret() {
 #[tokio::test]
 async fn whatever_is_only_validated_is_refused_as_it_would_be() {
     let there = Neighbours::new().await;
-    for method in methods().into_iter().filter(|method| method.changes) {
+    for method in methods().into_iter().filter(walk::can_be_tried) {
         let mut bad = vec![body(&method.input, &there.missing), DynamicMessage::new(method.input.clone())];
         for field in method.input.fields().filter(walk::is_required) {
             let mut without = body(&method.input, &there.own);

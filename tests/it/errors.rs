@@ -1,6 +1,7 @@
 //! Every refusal that can be reached from outside: its code, its reason, its details.
 
 mod fields;
+mod objects;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -144,64 +145,6 @@ async fn denied(operator: &Client) -> Vec<Case> {
     ]
 }
 
-async fn not_found(operator: &Client) -> Vec<Case> {
-    let id = |prefix: &str| format!("{prefix}_{}", "0".repeat(26));
-    let resource = |kind, name: &str| Detail::Resource(kind, name.to_owned());
-    let root_key_id = id("rk");
-    let request = pb::GetRootKeyRequest { root_key_id: root_key_id.clone(), ..Default::default() };
-    let root_key = failed(operator.root_keys().get_root_key(request).await);
-    let request = pb::GetWorkspaceRequest { workspace_id: id("ws"), ..Default::default() };
-    let workspace = failed(operator.workspaces().get_workspace(request).await);
-    let api = failed(operator.apis().get_api(pb::GetApiRequest { api_id: id("api"), ..Default::default() }).await);
-    let key = failed(operator.keys().get_key(pb::GetKeyRequest { key_id: id("key"), ..Default::default() }).await);
-    let request = pb::GetRoleRequest { role: "nobody".into(), ..Default::default() };
-    let role = failed(operator.roles().get_role(request).await);
-    let request = pb::GetPermissionRequest { permission: "no.where".into(), ..Default::default() };
-    let permission = failed(operator.permissions().get_permission(request).await);
-    let request = pb::GetIdentityRequest { identity: "nobody".into(), ..Default::default() };
-    let identity = failed(operator.identities().get_identity(request).await);
-    vec![
-        (root_key, Code::NotFound, "ROOT_KEY_NOT_FOUND", resource("RootKey", &root_key_id)),
-        (workspace, Code::NotFound, "WORKSPACE_NOT_FOUND", resource("Workspace", &id("ws"))),
-        (api, Code::NotFound, "API_NOT_FOUND", resource("Api", &id("api"))),
-        (key, Code::NotFound, "KEY_NOT_FOUND", resource("Key", &id("key"))),
-        (role, Code::NotFound, "ROLE_NOT_FOUND", resource("Role", "nobody")),
-        (permission, Code::NotFound, "PERMISSION_NOT_FOUND", resource("Permission", "no.where")),
-        (identity, Code::NotFound, "IDENTITY_NOT_FOUND", resource("Identity", "nobody")),
-    ]
-}
-
-async fn already_exists(house: &House, operator: &Client) -> Vec<Case> {
-    operator.role("reader", &["documents.read"]).await;
-    let request = pb::CreateRoleRequest { name: "READER".into(), ..Default::default() };
-    let role = failed(operator.roles().create_role(request).await);
-    let request = pb::CreatePermissionRequest { slug: "Documents.Read".into(), ..Default::default() };
-    let permission = failed(operator.permissions().create_permission(request).await);
-    let request = pb::CreateIdentityRequest { external_id: "user".into(), ..Default::default() };
-    operator.identities().create_identity(request.clone()).await.unwrap();
-    let identity = failed(operator.identities().create_identity(request).await);
-    let api = operator.api("living").await;
-    let (key, _) = operator.key(pb::CreateKeyRequest { api_id: api.api_id, ..Default::default() }).await;
-    let request = pb::UndeleteKeyRequest { key_id: key.key_id.clone(), ..Default::default() };
-    let living = failed(operator.keys().undelete_key(request).await);
-    let once = operator.once("once");
-    let made = once.root_key("once", &["apis.*.read_api"]).await.0;
-    let other = failed(once.root_keys().create_root_key(root_key("other", &["apis.*.read_api"])).await);
-    house.pass(10 * 60 * 1_000);
-    let delivered = failed(once.root_keys().create_root_key(root_key("once", &["apis.*.read_api"])).await);
-    let info = delivered.get_details_error_info().unwrap();
-    assert_eq!(info.metadata["root_key_id"], made.root_key_id);
-    let resource = |kind, name: &str| Detail::Resource(kind, name.to_owned());
-    vec![
-        (role, Code::AlreadyExists, "ROLE_ALREADY_EXISTS", resource("Role", "READER")),
-        (permission, Code::AlreadyExists, "PERMISSION_ALREADY_EXISTS", resource("Permission", "Documents.Read")),
-        (identity, Code::AlreadyExists, "IDENTITY_ALREADY_EXISTS", resource("Identity", "user")),
-        (living, Code::AlreadyExists, "KEY_ALREADY_EXISTS", resource("Key", &key.key_id)),
-        (delivered, Code::AlreadyExists, "SECRET_ALREADY_DELIVERED", resource("RootKey", &made.root_key_id)),
-        (other, Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED", Detail::Nothing),
-    ]
-}
-
 async fn invalid(operator: &Client) -> Vec<Case> {
     let request = pb::CreateApiRequest { default_prefix: Some("ostiary".into()), ..Default::default() };
     let several = failed(operator.apis().create_api(request).await);
@@ -321,8 +264,8 @@ async fn every_refusal_has_its_code_its_reason_and_the_details_that_help() {
     let cases = [
         unauthenticated(&house, &operator).await,
         denied(&operator).await,
-        not_found(&operator).await,
-        already_exists(&house, &operator).await,
+        objects::not_found(&operator).await,
+        objects::already_exists(&house, &operator).await,
         invalid(&operator).await,
         preconditions(&house, &operator).await,
         limits(&house, &operator).await,
@@ -396,7 +339,7 @@ fn the_proto_declares_the_reasons_that_are_given_and_no_others() {
     errors.extend(obstacles.map(in_the_way));
     errors.extend(Kind::ALL.map(|kind| Error::not_found(kind, "")));
     // The kinds that have unique names, and keys, which may be there already when they are restored.
-    let unique = [Kind::Key, Kind::Role, Kind::Permission, Kind::Identity];
+    let unique = [Kind::Key, Kind::Role, Kind::Permission, Kind::Identity, Kind::Namespace];
     errors.extend(unique.map(|kind| Error::AlreadyExists { kind, name: String::new() }));
     let given: BTreeSet<String> = errors.iter().map(status::reason).collect();
     assert_eq!(given, declared());

@@ -200,6 +200,7 @@ services! {
     roles, role_service_client, RoleServiceClient;
     permissions, permission_service_client, PermissionServiceClient;
     identities, identity_service_client, IdentityServiceClient;
+    rate_limits, rate_limit_service_client, RateLimitServiceClient;
     audit, audit_log_service_client, AuditLogServiceClient;
 }
 

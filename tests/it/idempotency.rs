@@ -47,6 +47,8 @@ answers! {
     AddKeyPermissionsResponse RemoveKeyPermissionsResponse SetKeyPermissionsResponse
     CreateRoleResponse UpdateRoleResponse SetRolePermissionsResponse DeleteRoleResponse
     CreateIdentityResponse UpdateIdentityResponse DeleteIdentityResponse
+    LimitResponse BatchLimitResponse ResetIdentifierResponse CreateNamespaceResponse UpdateNamespaceResponse
+    DeleteNamespaceResponse SetOverrideResponse DeleteOverrideResponse
     CreatePermissionResponse UpdatePermissionResponse DeletePermissionResponse
     CreateRootKeyResponse UpdateRootKeyResponse DeleteRootKeyResponse BatchDeleteRootKeysResponse
     RotateRootKeyResponse CreateWorkspaceResponse UpdateWorkspaceResponse DeleteWorkspaceResponse

@@ -24,6 +24,7 @@ mod power_loss;
 mod process;
 mod quotas;
 mod races;
+mod rate_limits;
 mod readme;
 mod rerolling;
 mod revoking;

@@ -2,9 +2,9 @@
 
 use clap::CommandFactory as _;
 use ostiary::config::CommandLine;
-use ostiary::domain::{capability, key, network, permission, query, role, rotation, value};
-use ostiary::rpc::{self, policy, throttle};
-use ostiary::service::listing;
+use ostiary::domain::{capability, key, namespace, network, permission, query, role, rotation, value};
+use ostiary::rpc::{self, policy, rate_limits, throttle};
+use ostiary::service::{listing, windows};
 
 const README: &str = include_str!("../../README.md");
 
@@ -123,6 +123,8 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         ),
         format!("{} KiB encoded, {} levels", value::METADATA_BYTES_MAX >> 10, value::METADATA_LEVELS_MAX),
         format!("{} networks", network::NETWORKS_MAX),
+        format!("1–255 characters; {}; {}; {}", windows::SPANS_MAX, rate_limits::ITEMS_MAX, namespace::PATTERNS_MAX),
+        format!("{},000,000; a workspace has at most as many as are still free", windows::WINDOWS_MAX / 1_000_000),
         format!("{days} days"),
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
         format!("{} MiB; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20),

@@ -306,7 +306,30 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     tenant.roles().delete_role(request).await.unwrap();
     let request = pb::DeleteIdentityRequest { identity: "user of documents".into(), ..Default::default() };
     tenant.identities().delete_identity(request).await.unwrap();
+    for name in ["sign-in", "sign-up"] {
+        for identifier in ["ada", "a*"] {
+            let request = pb::LimitRequest {
+                namespace: name.into(),
+                identifier: identifier.into(),
+                limit: 10,
+                duration: Some(crate::harness::span(3_600_000)),
+                cost: None,
+            };
+            tenant.rate_limits().limit(request).await.unwrap();
+            let request = pb::SetOverrideRequest {
+                namespace: name.into(),
+                identifier: identifier.into(),
+                limit: Some(5),
+                duration: Some(crate::harness::span(3_600_000)),
+                ..Default::default()
+            };
+            tenant.rate_limits().set_override(request).await.unwrap();
+        }
+    }
+    let request = pb::DeleteNamespaceRequest { namespace: "sign-up".into(), ..Default::default() };
+    tenant.rate_limits().delete_namespace(request).await.unwrap();
     ostiary.flush_usage().await.unwrap();
+    ostiary.flush_windows().await.unwrap();
 
     let id = WorkspaceId::parse(&workspace.workspace_id).unwrap();
     let caller = ostiary.authenticate(&first, Call::default()).await.unwrap();
@@ -317,6 +340,7 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
         world.advance(std::time::Duration::from_secs(days * 24 * 3_600));
         ostiary.sweep_due().await.unwrap();
         ostiary.sweep_due().await.unwrap();
+        ostiary.flush_windows().await.unwrap();
         let theirs = |(key, _): &&Row| key.windows(16).any(|part| part == id.bytes());
         left = rows(&engine).await.iter().filter(theirs).map(|(key, _)| key[0]).collect();
     }

@@ -1,6 +1,6 @@
 //! Removing what nobody can use any more, a little at a time.
 
-use crate::domain::id::{ApiId, IdentityId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, KeyId, NamespaceId, PermissionId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::Presence;
 use crate::domain::root_key::RootKey;
 use crate::domain::time::{Expiry, Timestamp};
@@ -26,7 +26,8 @@ impl Ostiary {
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
             Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
             Task::ClearIdentity => self.clear_identity(entry, workspace, IdentityId::from_bytes(id)).await,
-            Task::SettleCuts | Task::ClearNamespace => Ok(()),
+            Task::ClearNamespace => self.clear_namespace(entry, workspace, NamespaceId::from_bytes(id)).await,
+            Task::SettleCuts => Ok(()),
         }
     }
 
@@ -92,6 +93,52 @@ impl Ostiary {
         }
     }
 
+    /// Removes the exceptions in a deleted namespace, then the namespace. What was counted in it goes when it is over.
+    async fn clear_namespace(&self, entry: Entry, workspace: WorkspaceId, id: NamespaceId) -> Result<(), Error> {
+        self.clear_overrides(workspace, id).await?;
+        self.settle(move |tx, _| {
+            tables::NAMESPACES.remove(tx, &(workspace, id))?;
+            tables::DUE.remove(tx, &entry)
+        })
+        .await
+    }
+
+    async fn clear_overrides(&self, workspace: WorkspaceId, id: NamespaceId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::OVERRIDES.list(reading.view(), &(workspace, id), None, CLEARED_AT_ONCE).await?;
+            if rows.is_empty() {
+                return self.settle(move |tx, _| counts::forget_namespace(tx, workspace, id)).await;
+            }
+            self.settle(move |tx, _| {
+                for (row, exception) in &rows {
+                    tables::OVERRIDE_IDENTIFIERS.remove(tx, &(workspace, id, exception.pattern.spelling()))?;
+                    tables::OVERRIDES.remove(tx, row)?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+    }
+
+    /// Removes all namespaces of a deleted workspace.
+    async fn clear_namespaces(&self, workspace: WorkspaceId) -> Result<(), Error> {
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::NAMESPACES.list(reading.view(), &of(workspace), None, 1).await?;
+            let Some(((_, id), namespace)) = rows.into_iter().next() else { return Ok(()) };
+            self.clear_overrides(workspace, id).await?;
+            self.settle(move |tx, _| {
+                // The name of one that was deleted before may be another's by now.
+                if namespace.deleted.is_none() {
+                    tables::NAMESPACE_NAMES.remove(tx, &(workspace, namespace.name.folded()))?;
+                }
+                tables::NAMESPACES.remove(tx, &(workspace, id))
+            })
+            .await?;
+        }
+    }
+
     /// Removes the keys of a deleted API, then the API.
     async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         self.clear_keys_of(workspace, api).await?;
@@ -129,6 +176,7 @@ impl Ostiary {
             .await?;
         }
         self.clear_identities(workspace).await?;
+        self.clear_namespaces(workspace).await?;
         loop {
             let reading = self.read(None).await?;
             let roles = tables::ROLES.list(reading.view(), &of(workspace), None, CLEARED_AT_ONCE / 4).await?;

@@ -37,6 +37,7 @@ pub fn to_limits(messages: Vec<storage::RateLimit>) -> Option<Limits> {
     Limits::collect(limits?).ok()
 }
 
+/// A span in milliseconds, as far as they can be counted.
 pub fn span_millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

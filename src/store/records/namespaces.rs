@@ -7,7 +7,7 @@ use crate::domain::glob::Glob;
 use crate::domain::id::{NamespaceId, OverrideId, WorkspaceId};
 use crate::domain::limit::Rate;
 use crate::domain::name::{IDENTIFIER, NAMESPACE_NAME, Name};
-use crate::domain::namespace::{Namespace, Override};
+use crate::domain::namespace::{Namespace, Override, Pattern};
 use crate::pb::storage;
 
 use super::limits::span_millis;
@@ -52,9 +52,9 @@ impl Stored<(WorkspaceId, NamespaceId, OverrideId)> for Override {
     type Message = storage::Override;
 
     fn to_message(&self) -> storage::Override {
-        let Self { id: _, workspace: _, namespace: _, identifier, rate, created, updated, etag } = self;
+        let Self { id: _, workspace: _, namespace: _, pattern, rate, created, updated, etag } = self;
         storage::Override {
-            identifier: identifier.to_string(),
+            identifier: pattern.text().to_string(),
             limit: rate.limit(),
             span: span_millis(rate.span()),
             created: millis(*created),
@@ -72,7 +72,7 @@ impl Stored<(WorkspaceId, NamespaceId, OverrideId)> for Override {
             id: key,
             workspace,
             namespace,
-            identifier: Name::new(&identifier, IDENTIFIER).ok()?,
+            pattern: Pattern::new(Name::new(&identifier, IDENTIFIER).ok()?).ok()?,
             rate: Rate::or_block(limit, Duration::from_millis(span)).ok()?,
             created: moment(created)?,
             updated: moment(updated)?,

@@ -8,7 +8,7 @@ use ostiary::pb::v1 as pb;
 use ostiary::server::Sweeping;
 
 use super::walk::{Kind, Object};
-use crate::harness::{Client, House, Kept, texts};
+use crate::harness::{Client, House, Kept, span, texts};
 
 pub type Objects = BTreeMap<Kind, Object>;
 
@@ -17,7 +17,8 @@ pub struct Neighbours {
     pub house: House,
     /// The administrator of the operator workspace.
     pub operator: Client,
-    /// Somebody of another one who may do everything but make permissions, so that naming one never makes it.
+    /// Somebody of another one who may do everything but make permissions and namespaces, so that naming one never
+    /// makes it.
     pub tenant: Client,
     /// What callers of the operator workspace have.
     pub own: Objects,
@@ -40,7 +41,8 @@ impl Neighbours {
         let hidden = objects(&operator, "hide", Some(&operator)).await;
         let mut tenants = objects(&founder, "them", None).await;
         let everything = |capability: &Capability| {
-            capability.resource() != Resource::Workspaces && *capability != Capability::CreatePermission
+            let makes_by_naming = [Capability::CreatePermission, Capability::CreateNamespace].contains(capability);
+            capability.resource() != Resource::Workspaces && !makes_by_naming
         };
         let grants: Vec<String> = Capability::ALL.iter().filter(|c| everything(c)).map(ToString::to_string).collect();
         let grants: Vec<&str> = grants.iter().map(String::as_str).collect();
@@ -90,7 +92,8 @@ fn named_by(capability: Capability) -> Option<Kind> {
         Resource::RootKeys => Some(Kind::RootKey),
         Resource::Workspaces => Some(Kind::Workspace),
         Resource::Identities => Some(Kind::Identity),
-        Resource::Ratelimits | Resource::Audit | Resource::Leaks => None,
+        Resource::Ratelimits => Some(Kind::Namespace),
+        Resource::Audit | Resource::Leaks => None,
     }
 }
 
@@ -104,6 +107,19 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
     let (key, secret) = client.key(request).await;
     let request = pb::CreateIdentityRequest { external_id: format!("{name}-1"), ..Default::default() };
     let identity = client.identities().create_identity(request).await.unwrap().into_inner().identity.unwrap();
+    let request = pb::CreateNamespaceRequest { name: format!("{name}-2"), ..Default::default() };
+    let namespace = client.rate_limits().create_namespace(request).await.unwrap().into_inner().namespace.unwrap();
+    // The first is the one that bodies name.
+    for identifier in ["a name", "another name"] {
+        let request = pb::SetOverrideRequest {
+            namespace: namespace.namespace_id.clone(),
+            identifier: identifier.into(),
+            limit: Some(1),
+            duration: Some(span(60_000)),
+            ..Default::default()
+        };
+        client.rate_limits().set_override(request).await.unwrap();
+    }
     let (root_key, _) = client.root_key(name, &["apis.*.read_api"]).await;
     let mut objects = BTreeMap::from([
         (Kind::Api, Object::of_id(api.api_id)),
@@ -113,6 +129,7 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
         (Kind::Permission, Object { id: permission.permission_id, name: Some(slug) }),
         (Kind::RootKey, Object::of_id(root_key.root_key_id)),
         (Kind::Identity, Object { id: identity.identity_id, name: Some(identity.external_id) }),
+        (Kind::Namespace, Object { id: namespace.namespace_id, name: Some(namespace.name) }),
     ]);
     if let Some(operator) = operator {
         let request = pb::CreateWorkspaceRequest { name: name.into(), ..Default::default() };
@@ -126,7 +143,7 @@ async fn objects(client: &Client, name: &str, operator: Option<&Client>) -> Obje
 fn missing(objects: &Objects) -> Objects {
     let never = |kind: Kind, object: &Object| match kind {
         Kind::Secret => Object::of_id(Secret::issue(&Prefix::default(), [9; 24]).expose()),
-        Kind::Workspace | Kind::RootKey | Kind::Api | Kind::Key | Kind::Role | Kind::Permission | Kind::Identity => {
+        _ => {
             let prefix = object.id.split('_').next().unwrap();
             let name = object.name.as_ref().map(|name| name.replace("hide", "none"));
             Object { id: format!("{prefix}_{}", "7".repeat(26)), name }

@@ -114,7 +114,8 @@ async fn compare(there: &Neighbours, client: &Client, objects: &Objects, who: &s
             if !kinds.contains(&kind) || (mentioned && objects[&Kind::Api].id == there.own[&Kind::Api].id) {
                 continue;
             }
-            let by_name = matches!(field.name(), "role" | "roles" | "permission" | "permissions" | "identity");
+            let by_name =
+                matches!(field.name(), "role" | "roles" | "permission" | "permissions" | "identity" | "namespace");
             let (hidden, missing) = (&there.hidden[&kind], &there.missing[&kind]);
             for (hidden, missing) in spellings(hidden, by_name).into_iter().zip(spellings(missing, by_name)) {
                 let naming = |name: &str| {
@@ -219,6 +220,7 @@ fn every_field_of_every_request_has_a_meaning_here() {
                 "ostiary.v1.VerifyRateLimit",
                 "ostiary.v1.VerifyKeyRequest",
                 "ostiary.v1.ImportKeysRow",
+                "ostiary.v1.BatchLimitItem",
             ];
             assert!(known.iter().any(|known| inner.starts_with(known)), "{}: {inner}", method.path);
         }

@@ -27,10 +27,11 @@ pub enum Kind {
     Role,
     Permission,
     Identity,
+    Namespace,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Workspace,
         Self::RootKey,
         Self::Api,
@@ -39,6 +40,7 @@ impl Kind {
         Self::Role,
         Self::Permission,
         Self::Identity,
+        Self::Namespace,
     ];
 
     /// The reason that says there is none.
@@ -51,6 +53,7 @@ impl Kind {
             Self::Role => "ROLE_NOT_FOUND",
             Self::Permission => "PERMISSION_NOT_FOUND",
             Self::Identity => "IDENTITY_NOT_FOUND",
+            Self::Namespace => "NAMESPACE_NOT_FOUND",
         }
     }
 
@@ -58,7 +61,7 @@ impl Kind {
     pub fn granted_by(self) -> Self {
         match self {
             Self::Key | Self::Secret => Self::Api,
-            Self::Workspace | Self::RootKey | Self::Api | Self::Role | Self::Permission | Self::Identity => self,
+            _ => self,
         }
     }
 }
@@ -95,7 +98,7 @@ pub fn methods() -> Vec<Method> {
     let pool = pool();
     let services = pool.services().filter(|service| service.package_name() == "ostiary.v1");
     let methods: Vec<Method> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).map(method).collect();
-    assert!(methods.len() >= 43, "only {} methods", methods.len());
+    assert!(methods.len() >= 59, "only {} methods", methods.len());
     methods
 }
 
@@ -115,6 +118,11 @@ fn method(method: MethodDescriptor) -> Method {
     Method { path, input: method.input(), output: method.output(), capability, changes }
 }
 
+/// Whether a change can be asked for without being made.
+pub fn can_be_tried(method: &Method) -> bool {
+    method.input.get_field_by_name("validate_only").is_some()
+}
+
 /// What a field is for. A field that this table doesn't know fails whichever test meets it.
 pub fn meaning(field: &FieldDescriptor) -> Meaning {
     let (message, name) = (field.parent_message().name().to_owned(), field.name());
@@ -132,6 +140,7 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
         (_, "role" | "roles") => Meaning::Object(Kind::Role),
         (_, "permission" | "permissions") => Meaning::Object(Kind::Permission),
         (_, "identity") => Meaning::Object(Kind::Identity),
+        (_, "namespace") => Meaning::Object(Kind::Namespace),
         (_, "created_by" | "actor_id") => Meaning::Mention(Kind::RootKey),
         (_, "target_id") => Meaning::Mention(Kind::Api),
         (

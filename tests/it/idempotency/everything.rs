@@ -217,6 +217,85 @@ async fn every_change_is_made_once_and_answered_alike_however_often_it_is_called
 }
 
 #[tokio::test]
+async fn what_is_limited_is_counted_and_namespaces_are_kept_once() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let namespace = || "sign-in".to_owned();
+    let identifier = || "ada".to_owned();
+    let (limit, duration) = (10, Some(span(3_600_000)));
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.create_namespace(pb::CreateNamespaceRequest { name: namespace(), ..Default::default() })
+    );
+    once!(
+        house,
+        client,
+        0,
+        rate_limits.limit(pb::LimitRequest {
+            namespace: namespace(),
+            identifier: identifier(),
+            limit,
+            duration,
+            cost: Some(2)
+        })
+    );
+    let item =
+        || pb::BatchLimitItem { namespace: namespace(), identifier: identifier(), limit, duration, cost: Some(3) };
+    let batch = once!(house, client, 0, rate_limits.batch_limit(pb::BatchLimitRequest { items: vec![item(), item()] }));
+    assert_eq!(batch.results.iter().map(|result| result.remaining).collect::<Vec<_>>(), [5, 2]);
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.reset_identifier(pb::ResetIdentifierRequest {
+            namespace: namespace(),
+            identifier: identifier(),
+            validate_only: false
+        })
+    );
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.set_override(pb::SetOverrideRequest {
+            namespace: namespace(),
+            identifier: "a*".into(),
+            limit: Some(limit),
+            duration,
+            ..Default::default()
+        })
+    );
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.delete_override(pb::DeleteOverrideRequest {
+            namespace: namespace(),
+            identifier: "a*".into(),
+            ..Default::default()
+        })
+    );
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.update_namespace(pb::UpdateNamespaceRequest {
+            namespace: namespace(),
+            name: Some("entry".into()),
+            ..Default::default()
+        })
+    );
+    once!(
+        house,
+        client,
+        1,
+        rate_limits.delete_namespace(pb::DeleteNamespaceRequest { namespace: "entry".into(), ..Default::default() })
+    );
+}
+
+#[tokio::test]
 async fn root_keys_and_workspaces_are_made_changed_and_deleted_once() {
     let house = House::in_memory().await;
     let client = house.operator().await;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostiary::domain::audit::ChainHash;
-use ostiary::domain::id::{ApiId, KeyId, RoleId, RootKeyId, WorkspaceId};
+use ostiary::domain::id::{ApiId, KeyId, NamespaceId, OverrideId, RoleId, RootKeyId, WorkspaceId};
 use ostiary::domain::key::Presence;
 use ostiary::domain::root_key::RootKey;
 use ostiary::domain::time::{Expiry, Timestamp};
@@ -68,6 +68,22 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
     let called = living.map(|(row, one)| ((row.0, one.external_id.to_string()), row.1)).collect();
     agree("identity_external_ids", external_ids, called)?;
 
+    let namespaces: BTreeMap<_, _> = all(view, &tables::NAMESPACES).await.into_iter().collect();
+    let names = all(view, &tables::NAMESPACE_NAMES).await.into_iter().collect();
+    let living = namespaces.iter().filter(|(_, one)| one.deleted.is_none());
+    agree("namespace_names", names, living.map(|(row, one)| ((row.0, one.name.folded()), row.1)).collect())?;
+    let overrides: BTreeMap<_, _> = all(view, &tables::OVERRIDES).await.into_iter().collect();
+    let spelled = all(view, &tables::OVERRIDE_IDENTIFIERS).await.into_iter().collect();
+    let spellings = overrides.iter().map(|(row, one)| ((row.0, row.1, one.pattern.spelling()), row.2));
+    agree("override_identifiers", spelled, spellings.collect())?;
+    let patterns = namespaces.iter().flat_map(|(row, one)| one.patterns.iter().map(|(id, _)| (row.0, row.1, *id)));
+    let compared = overrides.iter().filter(|(_, one)| one.pattern.glob().is_some()).map(|(row, _)| *row);
+    // Those of a deleted namespace go in the background.
+    let there = |row: &(WorkspaceId, NamespaceId, OverrideId)| {
+        namespaces.get(&(row.0, row.1)).is_some_and(|namespace| namespace.deleted.is_none())
+    };
+    agree("patterns", patterns.filter(there).collect(), compared.filter(there).collect())?;
+
     let mut recount: BTreeMap<(WorkspaceId, u8, [u8; 16]), u64> = BTreeMap::new();
     let mut count = |workspace, what, id| *recount.entry((workspace, what, id)).or_default() += 1;
     for (row, key) in keys.iter().filter(|(_, key)| key.presence == Presence::Here) {
@@ -78,6 +94,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
         }
         key.roles.iter().filter(|role| known(row.0, **role)).for_each(|role| count(row.0, 3, role.bytes()));
     }
+    overrides.keys().for_each(|row| count(row.0, 7, row.1.bytes()));
     root_keys.iter().filter(|(_, key)| key.is_administrator()).for_each(|(row, _)| count(row.0, 1, [0; 16]));
     let one_of_its_line = |key: &RootKey| key.deleted.is_none() && key.rotated_to.is_none();
     root_keys.iter().filter(|(_, key)| one_of_its_line(key)).for_each(|(row, _)| count(row.0, 5, [0; 16]));
