@@ -160,6 +160,7 @@ fn policy(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String, Fa
         Some(Value::EnumNumber(1)) => "Effect::Read",
         Some(Value::EnumNumber(2)) => "Effect::Change",
         Some(Value::EnumNumber(3)) => "Effect::Verify",
+        Some(Value::EnumNumber(4)) => "Effect::Count",
         _ => return Err("its policy declares no effect".into()),
     };
     Ok(format!("Policy {{ need: {need}, effect: {effect}, permission: {permission:?} }}"))

@@ -103,6 +103,8 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// The key that should be imported is one that the workspace has, or has had and still keeps.
+    DigestTaken,
     /// The call had succeeded before, and its secret can't be shown again.
     SecretAlreadyDelivered {
         /// What was made.

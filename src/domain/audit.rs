@@ -41,6 +41,7 @@ events! {
     KEY_UNDELETE "key.undelete",
     KEY_EXPIRE "key.expire",
     KEY_REROLL "key.reroll",
+    KEY_IMPORT "key.import",
     KEY_ADJUST_CREDITS "key.adjust_credits",
     KEYS_REVOKE "keys.revoke",
     ROLE_CREATE "role.create",

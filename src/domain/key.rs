@@ -54,9 +54,9 @@ pub struct Key {
     pub api: ApiId,
     /// What people call it; may be empty.
     pub name: Name,
-    /// What the secret begins with.
-    pub prefix: Prefix,
-    /// How it is shown: the beginning of the secret.
+    /// What the secret begins with; none if it was issued elsewhere and that is not known.
+    pub prefix: Option<Prefix>,
+    /// How it is shown: the beginning of the secret, as far as it is known.
     pub start: String,
     /// How it is found.
     pub digest: Digest,
@@ -123,6 +123,8 @@ pub struct Successor {
     pub id: KeyId,
     /// How it will be found.
     pub digest: Digest,
+    /// What its secret begins with.
+    pub prefix: Prefix,
     /// How it will be shown.
     pub start: String,
     /// Who rerolls.
@@ -321,13 +323,14 @@ impl Key {
         now: Timestamp,
     ) -> Result<(Self, Self), RotationRefused<KeyId>> {
         let rest = rest_of_life(self.rotated_to, self.expiry, grace, now)?;
-        let Successor { id, digest, start, by } = successor;
+        let Successor { id, digest, prefix, start, by } = successor;
         let meter = Some(self.lineage());
         let previous =
             Self { rotated_to: Some(id), expiry: rest, meter, updated: now, etag: self.etag.next(), ..self.clone() };
         let next = Self {
             id,
             digest,
+            prefix: Some(prefix),
             start,
             meter,
             rotated_from: Some(self.id),

@@ -189,13 +189,14 @@ impl Line<'_> {
         let code = format!("{code:?}");
         let reason = error.map(status::reason).unwrap_or_default();
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let verifying = matches!(door, Door::Guarded(policy) if policy.effect == Effect::Verify);
+        // As frequent as what the callers do for their own.
+        let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
         match error {
             Some(error) if error.is_fault() => {
                 let cause = format!("{error:?}");
                 tracing::error!(request_id, method, code, reason, duration_us, root_key, cause, "call failed");
             }
-            _ if verifying => tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call"),
+            _ if frequent => tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call"),
             _ => tracing::info!(request_id, method, code, reason, duration_us, root_key, "call"),
         }
     }

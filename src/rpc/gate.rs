@@ -101,7 +101,7 @@ fn presented(headers: &HeaderMap) -> Result<Secret, Unrecognised> {
 
 /// The caller's idempotency key, if the method changes anything, there is one, and it is fit to be one.
 fn idempotency_key(headers: &HeaderMap, policy: Policy) -> Option<Result<String, Error>> {
-    if policy.effect != Effect::Change {
+    if !matches!(policy.effect, Effect::Change | Effect::Count) {
         return None;
     }
     let mut entries = headers.get_all(IDEMPOTENCY_KEY).iter();

@@ -13,7 +13,7 @@ use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::value::Metadata;
 use crate::error::Error;
 use crate::pb::v1 as pb;
-use crate::service::keys::{Deletion, KeyDraft, KeyFilter, KeyPatch, Shown};
+use crate::service::keys::{Deletion, KeyFilter, KeyPatch, Shown};
 use crate::service::listing::Page;
 use crate::service::{Assignment, Done, PermissionAssignment, RoleAssignment};
 
@@ -24,6 +24,8 @@ use super::page::page;
 use super::root_keys::{flat, plaintext};
 use super::{Clock, Desk, admitted, answer, clock, run};
 
+mod drafts;
+mod importing;
 mod rerolling;
 mod revoking;
 
@@ -67,7 +69,9 @@ impl pb::key_service_server::KeyService for Desk {
     ) -> Result<Response<pb::CreateKeyResponse>, Status> {
         let (caller, request) = admitted(request)?;
         let run = run(request.validate_only);
-        let draft = draft(request, clock(self, &caller))?;
+        let mut fields = Fields::default();
+        let draft = drafts::draft(&mut fields, request, clock(self, &caller));
+        let draft = fields.finish(draft)?;
         let Done { answer: IssuedKey { key, secret }, revision } = self.ostiary.create_key(&caller, draft, run).await?;
         let now = self.ostiary.world().now();
         answer(&caller, Done { answer: key, revision }, |meta, key| pb::CreateKeyResponse {
@@ -249,6 +253,15 @@ impl pb::key_service_server::KeyService for Desk {
         super::verify::batch::batch_verify_keys(self, request).await
     }
 
+    type ImportKeysStream = importing::Answers;
+
+    async fn import_keys(
+        &self,
+        request: Request<tonic::Streaming<pb::ImportKeysRequest>>,
+    ) -> Result<Response<Self::ImportKeysStream>, Status> {
+        importing::import_keys(self, request)
+    }
+
     type StreamVerifyKeysStream = super::verify::stream::Answers;
 
     async fn stream_verify_keys(
@@ -284,60 +297,6 @@ pub(super) fn presented(fields: &mut Fields, field: &str, text: String) -> Optio
         fields.refuse(field, Flaw::new(format!("must be 1 to {KEY_LENGTH_MAX} characters")));
         None
     }
-}
-
-fn draft(request: pb::CreateKeyRequest, clock: Clock) -> Result<KeyDraft, Error> {
-    use pb::create_key_request::Expiration;
-    let pb::CreateKeyRequest {
-        api_id,
-        name,
-        prefix,
-        metadata,
-        roles,
-        permissions,
-        enabled,
-        expiration,
-        allowed_cidrs,
-        validate_only: _,
-        external_id,
-        credits,
-        rate_limits,
-    } = request;
-    let mut fields = Fields::default();
-    let api = fields.id("api_id", &api_id, ApiId::parse);
-    let name = fields.name("name", &name, KEY_NAME);
-    let prefix = fields.prefix("prefix", prefix.as_deref());
-    let metadata = fields.metadata("metadata", metadata);
-    let roles = fields.roles("roles", &roles);
-    let permissions = fields.permissions("permissions", &permissions);
-    let expiry = match expiration {
-        None => Some(None),
-        Some(Expiration::ExpireTime(moment)) => fields.expire_time("expire_time", Some(moment), clock.ahead_of),
-        Some(Expiration::Ttl(ttl)) => {
-            fields.ttl("ttl", Some(ttl)).map(|ttl| ttl.map(|ttl| Expiry::At(clock.now.after(ttl))))
-        }
-    };
-    let allowed = fields.networks("allowed_cidrs", &allowed_cidrs);
-    let external_id = external_id.map_or(Some(None), |text| fields.external_id("external_id", &text).map(Some));
-    let credits = fields.credits("credits", credits);
-    let limits = fields.limits("rate_limits", rate_limits);
-    let draft = || {
-        Some(KeyDraft {
-            api: api?,
-            name: name?,
-            prefix: prefix?,
-            metadata: metadata?,
-            roles: roles?,
-            permissions: permissions?,
-            enabled: enabled.unwrap_or(true),
-            expiry: expiry?,
-            allowed: allowed?,
-            external_id: external_id?,
-            credits: credits?,
-            limits: limits?,
-        })
-    };
-    fields.finish(draft())
 }
 
 fn patch(request: pb::UpdateKeyRequest, clock: Clock) -> Result<(KeyId, KeyPatch), Error> {
@@ -492,7 +451,7 @@ fn shown(described: DescribedKey, now: Timestamp) -> pb::Key {
         api_id: key.api.to_string(),
         name: key.name.to_string(),
         start: key.start,
-        prefix: key.prefix.to_string(),
+        prefix: key.prefix.as_ref().map(ToString::to_string).unwrap_or_default(),
         metadata: metadata(&key.metadata),
         roles: key_roles(roles),
         permissions: permissions.iter().map(ToString::to_string).collect(),

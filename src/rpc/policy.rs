@@ -20,6 +20,8 @@ pub enum Effect {
     Change,
     /// It answers whether a key is good.
     Verify,
+    /// It counts something.
+    Count,
 }
 
 /// The policy of one method.

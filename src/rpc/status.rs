@@ -49,6 +49,7 @@ impl fmt::Display for Error {
             Self::GrantExceedsOwn(what) => write!(f, "nobody hands on more than they hold: {what}"),
             Self::NotFound { kind, name } => write!(f, "{} {name} not found", kind.noun()),
             Self::AlreadyExists { kind: Kind::Key, name } => write!(f, "key {name} is not deleted"),
+            Self::DigestTaken => f.write_str("the workspace has a key with this digest already"),
             Self::AlreadyExists { kind, name } => write!(f, "{} {name} exists already", kind.noun()),
             Self::SecretAlreadyDelivered { kind, id } => {
                 write!(f, "the call was made before; {} {id} exists, and its secret can't be shown again", kind.noun())
@@ -91,7 +92,7 @@ fn code(error: &Error) -> Code {
         Error::Unauthenticated(_) => Code::Unauthenticated,
         Error::PermissionMissing(_) | Error::GrantExceedsOwn(_) => Code::PermissionDenied,
         Error::NotFound { .. } => Code::NotFound,
-        Error::AlreadyExists { .. } | Error::SecretAlreadyDelivered { .. } => Code::AlreadyExists,
+        Error::AlreadyExists { .. } | Error::DigestTaken | Error::SecretAlreadyDelivered { .. } => Code::AlreadyExists,
         Error::Invalid(_) | Error::Query { .. } | Error::PageToken | Error::IdempotencyKeyReused => {
             Code::InvalidArgument
         }
@@ -123,6 +124,7 @@ pub fn reason(error: &Error) -> String {
         Error::GrantExceedsOwn(_) => "GRANT_EXCEEDS_OWN",
         Error::NotFound { kind, .. } => return format!("{}_NOT_FOUND", kind.snake().to_ascii_uppercase()),
         Error::AlreadyExists { kind, .. } => return format!("{}_ALREADY_EXISTS", kind.snake().to_ascii_uppercase()),
+        Error::DigestTaken => "KEY_ALREADY_EXISTS",
         Error::SecretAlreadyDelivered { .. } => "SECRET_ALREADY_DELIVERED",
         Error::Invalid(_) => "FIELD_INVALID",
         Error::Query { .. } => "PERMISSION_QUERY_SYNTAX",
@@ -218,6 +220,7 @@ pub fn render(error: &Error, request_id: &str) -> Status {
             details.set_retry_info(Some(*retry_after));
         }
         Error::Unauthenticated(_)
+        | Error::DigestTaken
         | Error::GrantExceedsOwn(_)
         | Error::IdempotencyKeyReused
         | Error::EtagMismatch

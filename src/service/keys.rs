@@ -3,33 +3,32 @@
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening, Target};
 use crate::domain::capability::Capability;
-use crate::domain::credits::Credits;
-use crate::domain::etag::Etag;
-use crate::domain::id::{ApiId, KeyId, PermissionId, Reference, RoleId};
-use crate::domain::key::{DescribedKey, IssuedKey, Key, Presence};
+use crate::domain::id::{KeyId, PermissionId, Reference, RoleId};
+use crate::domain::key::{DescribedKey, Key, Presence};
 use crate::domain::kind::Kind;
 use crate::domain::limit::Limits;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
 use crate::domain::role::Role;
 use crate::domain::rotation::{Rotated, may_live};
-use crate::domain::secret::{Prefix, Secret};
+use crate::domain::secret::Secret;
 use crate::domain::time::Expiry;
 use crate::domain::value::{Facts, Metadata};
 use crate::error::{Error, Obstacle};
 use crate::store::tables;
 
-use super::assignments::{check_numbers, obtain_roles};
+use super::assignments::check_numbers;
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt, trying};
 use super::credits::{self, CreditsPatch};
-use super::described::{Beforehand, described, references};
+use super::described::{Beforehand, described};
 use super::permissions::insist_on_removals;
-use super::{Done, Ostiary, Retention, Revision, Run, apis, identities};
+use super::{Done, Ostiary, Retention, Revision, Run, identities};
 
 mod candidates;
 mod deletion;
 mod listing;
+mod making;
 mod rerolling;
 mod revoking;
 pub(super) mod stored;
@@ -39,37 +38,9 @@ pub(super) use stored::{is_here, put};
 
 pub use deletion::Deletion;
 pub use listing::{KeyFilter, Shown};
+pub use making::{ImportDraft, KeyDraft};
 pub use rerolling::Reroll;
 pub use revoking::{Revocation, RevocationFilter};
-
-/// What a key is to be.
-#[derive(Debug, Clone)]
-pub struct KeyDraft {
-    /// The set that it is to be part of.
-    pub api: ApiId,
-    /// What people call it; may be empty.
-    pub name: Name,
-    /// What its secret is to begin with; else the API says.
-    pub prefix: Option<Prefix>,
-    /// What is kept beside it.
-    pub metadata: Metadata,
-    /// Roles that it is to hold.
-    pub roles: Vec<Reference<RoleId>>,
-    /// Permissions that it is to hold directly.
-    pub permissions: Vec<Reference<PermissionId>>,
-    /// Switched on.
-    pub enabled: bool,
-    /// How long it is to live; else the API says.
-    pub expiry: Option<Expiry>,
-    /// From where it may be used.
-    pub allowed: AllowList,
-    /// What the developer calls the identity that it is to belong to, which is made if there is none.
-    pub external_id: Option<Name>,
-    /// How much it may be used; without, as much as one likes.
-    pub credits: Option<Credits>,
-    /// How often it may be used.
-    pub limits: Limits,
-}
 
 /// What is to be different about a key.
 #[derive(Debug, Clone, Default)]
@@ -164,102 +135,6 @@ pub(super) fn ids(roles: &[Role]) -> Vec<RoleId> {
 }
 
 impl Ostiary {
-    /// Makes a key.
-    pub async fn create_key(&self, caller: &Caller, draft: KeyDraft, run: Run) -> Result<Done<IssuedKey>, Error> {
-        let permit = caller.permit(Capability::CreateKey)?;
-        let workspace = caller.workspace_id();
-        let retention = self.retention;
-        let mut made = None;
-        let mut fresh = false;
-        let mut done = trying!(async {
-            let reading = self.read(None).await?;
-            let api = tables::APIS.read(reading.view(), &(workspace, draft.api)).await?;
-            let by_default = api.and_then(|api| api.default_prefix);
-            let prefix = draft.prefix.clone().or_else(|| by_default.clone()).unwrap_or_default();
-            let secret = Secret::issue(&prefix, self.world.random());
-            let id = KeyId::from_bytes(self.world.ulid());
-            let wanted = reading.wanted(workspace, &draft.permissions, || self.draw_permission()).await?;
-            let owner = draft.external_id.clone().map(|external_id| self.owner(external_id));
-            self.prepare_delivery(caller, id.bytes(), &secret);
-            made = Some(id);
-            let draft = draft.clone();
-            let changed = self
-                .change(permit, run, move |change| {
-                    let KeyDraft {
-                        api,
-                        name,
-                        prefix: _,
-                        metadata,
-                        roles,
-                        permissions: _,
-                        enabled,
-                        expiry,
-                        allowed,
-                        external_id: _,
-                        credits,
-                        limits,
-                    } = draft.clone();
-                    expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
-                    let api = apis::find(change, Capability::CreateKey, api)?;
-                    if draft.prefix.is_none() && api.default_prefix != by_default {
-                        return Err(Error::Conflict.into());
-                    }
-                    let roles = obtain_roles(change, &roles, &[])?;
-                    let permissions = wanted.obtain(change, Capability::AddPermissionToKey, &[])?;
-                    check_numbers(roles.len(), permissions.len())?;
-                    let identity = owner.as_ref().map(|owner| owner.obtain(change)).transpose()?;
-                    let by_api = || api.default_ttl.map(|ttl| change.now.after(ttl));
-                    let key = Key {
-                        id,
-                        workspace,
-                        api: api.id,
-                        name,
-                        prefix: prefix.clone(),
-                        start: secret.start(),
-                        digest: secret.digest(),
-                        metadata,
-                        roles: ids(&roles),
-                        permissions,
-                        enabled,
-                        expiry: expiry.unwrap_or_else(|| by_api().into()),
-                        allowed,
-                        identity: identity.as_ref().map(|identity| identity.id),
-                        limits,
-                        meter: credits::open(change, id, credits)?,
-                        rotated_from: None,
-                        rotated_to: None,
-                        created_by: change.caller.id,
-                        created: change.now,
-                        updated: change.now,
-                        etag: Etag::FIRST,
-                        presence: Presence::Here,
-                        written: 0,
-                    };
-                    put(change.tx, None, &key, retention, change.now)?;
-                    change.insist_on_quota_of_keys()?;
-                    let happening = Happening::made(EventName::KEY_CREATE, target(&key), key.facts())
-                        .concerning(apis::target(&api));
-                    let permissions = key.permissions.iter().map(|held| held.slug.clone()).collect();
-                    let key = DescribedKey {
-                        key,
-                        roles: references(&roles),
-                        permissions,
-                        external_id: identity.map(|identity| identity.external_id),
-                        credits,
-                        last_used: None,
-                    };
-                    Ok(Effect::Changed(IssuedKey { key, secret: Some(secret.clone()) }, happening))
-                })
-                .await?;
-            fresh = !changed.repeated;
-            Ok(changed)
-        })?;
-        let id = done.answer.key.key.id;
-        let secret = done.answer.secret.take().filter(|_| fresh && made == Some(id));
-        done.answer.secret = self.deliver(caller, run, secret, (Kind::Key, id.bytes(), &id))?;
-        Ok(done)
-    }
-
     /// One key, deleted ones that can still be restored included.
     pub async fn key(
         &self,

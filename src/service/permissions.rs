@@ -18,7 +18,7 @@ use super::{Done, Ostiary, Revision, Run, due};
 
 mod holding;
 
-pub(super) use holding::{Living, insist_on_removals, normalised};
+pub(super) use holding::{Living, Wanted, insist_on_removals, normalised};
 
 /// Rows looked at at a time when holders are counted.
 const CHUNK: usize = 500;

@@ -17,6 +17,7 @@ mod first_start;
 mod format;
 mod idempotency;
 mod identities;
+mod importing;
 mod keys;
 mod model;
 mod permissions;

@@ -221,8 +221,9 @@ fn every_field_that_carries_a_secret_is_marked_so_that_its_debug_hides_it() {
         for field in message.fields().filter(|field| field.kind() == Kind::String) {
             let redact =
                 field.options().get_field_by_name("debug_redact").is_some_and(|value| value.as_bool() == Some(true));
-            let speaks_of_one =
-                field.name() == "secret" || (field.name() == "key" && message.name().starts_with("Verify"));
+            let speaks_of_one = field.name() == "secret"
+                || (field.name() == "hash" && message.name() == "ImportKeysRow")
+                || (field.name() == "key" && message.name().starts_with("Verify"));
             assert_eq!(redact, speaks_of_one, "{}", field.full_name());
             if redact {
                 marked.insert(field.full_name().to_owned(), ());
@@ -236,6 +237,7 @@ fn every_field_that_carries_a_secret_is_marked_so_that_its_debug_hides_it() {
             "ostiary.v1.CreateKeyResponse.secret",
             "ostiary.v1.CreateRootKeyResponse.secret",
             "ostiary.v1.CreateWorkspaceResponse.secret",
+            "ostiary.v1.ImportKeysRow.hash",
             "ostiary.v1.LookupKeyRequest.secret",
             "ostiary.v1.RerollKeyResponse.secret",
             "ostiary.v1.RotateRootKeyResponse.secret",

@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::domain::audit::{EventName, Happening};
 use crate::domain::capability::Capability;
 use crate::domain::credits::Meter;
-use crate::domain::id::KeyId;
+use crate::domain::id::{KeyId, WorkspaceId};
 use crate::domain::key::{DescribedKey, IssuedKey, Key, Successor};
 use crate::domain::kind::Kind;
 use crate::domain::rotation::RotationRefused;
-use crate::domain::secret::Secret;
+use crate::domain::secret::{Prefix, Secret};
 use crate::error::{Error, Obstacle};
 use crate::service::caller::Caller;
 use crate::service::change::{Change, Effect, Halt, trying};
 use crate::service::described::{Beforehand, described, living_identity, living_roles};
-use crate::service::{Done, Ostiary, Retention, Run};
+use crate::service::{Done, Ostiary, Reading, Retention, Run};
 use crate::store::tables;
 
 use super::{already_rerolled, ids, locate, present, put, target};
@@ -56,9 +56,8 @@ impl Ostiary {
         let mut done = trying!(async {
             let etag = etag.clone();
             let reading = self.read(None).await?;
-            // A prefix never changes. Where there is no key there will be no secret either.
-            let prefix = tables::KEYS.read(reading.view(), &(workspace, id)).await?.map(|key| key.prefix);
-            let secret = Secret::issue(&prefix.unwrap_or_default(), self.world.random());
+            let prefix = reading.prefix_to_go_on_with(workspace, id).await?;
+            let secret = Secret::issue(&prefix, self.world.random());
             let known = self.beforehand(&reading, workspace, id).await?;
             let next = KeyId::from_bytes(self.world.ulid());
             self.prepare_delivery(caller, next.bytes(), &secret);
@@ -72,7 +71,7 @@ impl Ostiary {
                     if !before.etag.matches(&etag) {
                         return Err(Error::EtagMismatch.into());
                     }
-                    replace(change, &before, (next, &secret), grace, &known, retention)
+                    replace(change, &before, (next, &prefix, &secret), grace, &known, retention)
                 })
                 .await?;
             fresh = !changed.repeated;
@@ -86,10 +85,24 @@ impl Ostiary {
     }
 }
 
+impl Reading {
+    /// What the secret of a successor begins with: what the key's own does, if that is known, which never changes.
+    ///
+    /// Where there is no key there will be no secret either.
+    async fn prefix_to_go_on_with(&self, workspace: WorkspaceId, id: KeyId) -> Result<Prefix, Error> {
+        let Some(key) = tables::KEYS.read(self.view(), &(workspace, id)).await? else { return Ok(Prefix::default()) };
+        if let Some(prefix) = key.prefix {
+            return Ok(prefix);
+        }
+        let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
+        Ok(api.and_then(|api| api.default_prefix).unwrap_or_default())
+    }
+}
+
 fn replace(
     change: &mut Change<'_, '_>,
     before: &Key,
-    (id, secret): (KeyId, &Secret),
+    (id, prefix, secret): (KeyId, &Prefix, &Secret),
     grace: Duration,
     known: &Beforehand,
     retention: Retention,
@@ -105,7 +118,8 @@ fn replace(
     }
     let identity = living_identity(change, before.identity)?.map(|identity| identity.id);
 
-    let successor = Successor { id, digest: secret.digest(), start: secret.start(), by: change.caller.id };
+    let (prefix, start) = (prefix.clone(), secret.start());
+    let successor = Successor { id, digest: secret.digest(), prefix, start, by: change.caller.id };
     let (next, previous) = before.rerolled(successor, grace, change.now).map_err(|refused| match refused {
         RotationRefused::Expired => expired(before.id),
         RotationRefused::AlreadyRotated(successor) => already_rerolled(before.id, successor),

@@ -45,7 +45,7 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
         storage::Key {
             api: api.bytes().to_vec(),
             name: name.to_string(),
-            prefix: prefix.to_string(),
+            prefix: prefix.as_ref().map(ToString::to_string).unwrap_or_default(),
             start: start.clone(),
             digest: digest.bytes().to_vec(),
             metadata: (!metadata.facts().is_empty()).then(|| pb::from_facts(metadata.facts())),
@@ -107,7 +107,10 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
             workspace,
             api: id(&api, ApiId::from_bytes)?,
             name: Name::new(&name, KEY_NAME).ok()?,
-            prefix: Prefix::new(&prefix).ok()?,
+            prefix: match prefix.as_str() {
+                "" => None,
+                text => Some(Prefix::new(text).ok()?),
+            },
             start,
             digest: digest(&digest_bytes)?,
             identity: optional_id(identity.as_deref(), IdentityId::from_bytes)?,

@@ -12,8 +12,8 @@ use prost_reflect::{
 
 /// `google.api.FieldBehavior.REQUIRED`.
 const REQUIRED: i32 = 2;
-/// `ostiary.v1.EFFECT_CHANGE`.
-const CHANGE: i32 = 2;
+/// `ostiary.v1.EFFECT_CHANGE` and `ostiary.v1.EFFECT_COUNT`.
+const CHANGING: [i32; 2] = [2, 4];
 
 /// Kinds of objects that a request can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,7 +110,8 @@ fn method(method: MethodDescriptor) -> Method {
     let policy = options.get_extension(&extension);
     let policy = policy.as_message().unwrap();
     let permission = policy.get_field_by_name("permission").unwrap().as_str().unwrap().to_owned();
-    let changes = policy.get_field_by_name("effect").unwrap().as_enum_number() == Some(CHANGE);
+    let changes =
+        policy.get_field_by_name("effect").unwrap().as_enum_number().is_some_and(|effect| CHANGING.contains(&effect));
     let action = permission.rsplit('.').next().unwrap();
     let capability = Capability::ALL.iter().copied().find(|capability| capability.action() == action);
     let any = policy.get_field_by_name("any_root_key").unwrap().as_bool().unwrap();
