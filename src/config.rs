@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::domain::network::AllowList;
+
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
 #[derive(Debug, Parser)]
 #[command(name = "ostiary", version, propagate_version = true)]
@@ -40,6 +42,13 @@ pub struct Config {
     /// trust, or behind something that encrypts.
     #[arg(long, env = "OSTIARY_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,
+
+    /// Networks of the proxies whose `x-forwarded-for` says where a call comes from, separated by commas.
+    ///
+    /// Without it the header is never believed. The address counts for the allow-lists of root keys, for the throttle
+    /// on guesses and in the audit log.
+    #[arg(long, env = "OSTIARY_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = networks)]
+    pub trusted_proxies: Option<AllowList>,
 
     /// Where the store lies. It is made if it is missing; it must be accessible by its owner alone.
     #[arg(long, env = "OSTIARY_DATA_DIR", default_value = "./ostiary-data", value_name = "DIRECTORY")]
@@ -107,6 +116,16 @@ impl Config {
     }
 }
 
+fn networks(text: &str) -> Result<AllowList, String> {
+    let entries: Vec<&str> = text.split(',').map(str::trim).collect();
+    let networks =
+        AllowList::parse(entries.iter().copied()).map_err(|(index, flaw)| format!("{:?}: {flaw}", entries[index]))?;
+    match networks.iter().find(|network| network.prefix_len() == 0) {
+        Some(all) => Err(format!("{all} is everybody: any caller could make up an address")),
+        None => Ok(networks),
+    }
+}
+
 fn retention(text: &str) -> Result<Duration, String> {
     within(text, Duration::from_secs(3_600), Duration::from_secs(10 * 366 * 24 * 3_600), "1h to 10y")
 }
@@ -144,6 +163,17 @@ mod tests {
         assert!(parse(&["--listen", "[::1]:0"]).is_ok());
         assert!(parse(&["--listen", "0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
         assert!(parse(&["--listen", "0.0.0.0:0", "--allow-plaintext"]).is_ok());
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks() {
+        let read = |text: &str| parse(&["--trusted-proxies", text]).map(|config| config.trusted_proxies);
+        let networks = AllowList::parse(["10.0.0.0/8", "2001:db8::/32"]).unwrap();
+        assert_eq!(read("10.0.0.0/8, 2001:db8::/32"), Ok(Some(networks)));
+        assert!(read("10.0.0.0/8,somewhere").unwrap_err().contains("\"somewhere\": must be a network"));
+        assert!(read("").is_err());
+        assert!(read("10.0.0.0/8,0.0.0.0/0").unwrap_err().contains("everybody"));
+        assert_eq!(parse(&[]).unwrap().trusted_proxies, None);
     }
 
     #[test]

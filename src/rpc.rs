@@ -30,6 +30,8 @@ mod limits;
 mod page;
 mod permissions;
 pub mod policy;
+pub mod probing;
+pub mod proxies;
 pub mod rate_limits;
 mod roles;
 mod root_keys;
@@ -46,6 +48,7 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone)]
 struct Desk {
     ostiary: Arc<Ostiary>,
+    probes: Arc<probing::Probes>,
     /// Cancelled when the server closes: what would stay open ends.
     closing: CancellationToken,
 }
@@ -66,7 +69,8 @@ pub fn routes(
         role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     };
-    let desk = || Desk { ostiary: Arc::clone(ostiary), closing: closing.clone() };
+    let probes = Arc::new(probing::Probes::default());
+    let desk = || Desk { ostiary: Arc::clone(ostiary), probes: Arc::clone(&probes), closing: closing.clone() };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)

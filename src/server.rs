@@ -21,7 +21,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::Config;
 use crate::error::Error;
 use crate::rpc::front::Front;
-use crate::rpc::gate::Peer;
+use crate::rpc::proxies::TrustedProxies;
 use crate::rpc::{self, Health};
 use crate::service::{Ostiary, Purging, Retention, founding};
 use crate::store::redb::{RedbEngine, RedbOptions};
@@ -146,7 +146,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
     let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
-    let running = serve(ostiary, config.listen, config.drain, Sweeping::InBackground, stop).await?;
+    let proxies = TrustedProxies::new(config.trusted_proxies.unwrap_or_default());
+    let serving = Serving { address: config.listen, proxies, drain: config.drain, sweeping: Sweeping::InBackground };
+    let running = serve(ostiary, serving, stop).await?;
     first_root_key::remind(&directory, running.address);
     Ok(running)
 }
@@ -170,22 +172,30 @@ pub enum Sweeping {
     ByHand,
 }
 
-/// Serves a product on an address until told to stop.
+/// How a product is served.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Whose word on callers' addresses counts.
+    pub proxies: TrustedProxies,
+    /// How long calls under way may take once it is told to stop.
+    pub drain: Duration,
+    /// Who looks at the schedule.
+    pub sweeping: Sweeping,
+}
+
+/// Serves a product until told to stop.
 ///
 /// # Errors
 /// If the address can't be listened on.
-pub async fn serve(
-    ostiary: Arc<Ostiary>,
-    address: SocketAddr,
-    drain: Duration,
-    sweeping: Sweeping,
-    stop: CancellationToken,
-) -> Result<Running, ServeError> {
+pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationToken) -> Result<Running, ServeError> {
+    let Serving { address, proxies, drain, sweeping } = serving;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen { address, error })?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let closing = CancellationToken::new();
-    let front = front(&ostiary, health, &closing);
+    let front = front(&ostiary, health, proxies, &closing);
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let background = TaskTracker::new();
@@ -217,9 +227,10 @@ pub async fn serve(
 fn front(
     ostiary: &Arc<Ostiary>,
     health: tonic_health::pb::health_server::HealthServer<impl Health>,
+    proxies: TrustedProxies,
     closing: &CancellationToken,
 ) -> Front {
-    Front::new(rpc::routes(ostiary, health, closing), Arc::clone(ostiary))
+    Front::new(rpc::routes(ostiary, health, closing), Arc::clone(ostiary), proxies)
 }
 
 /// Takes connections until the server closes.
@@ -231,7 +242,7 @@ async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, 
         };
         match accepted {
             Ok((stream, peer)) => {
-                connections.spawn(converse(stream, front.facing(Peer(peer)), closing.clone()));
+                connections.spawn(converse(stream, front.facing(peer.ip()), closing.clone()));
             }
             Err(error) => {
                 // Out of descriptors, or the peer is gone already: neither ends the server.

@@ -2,6 +2,7 @@
 //!
 //! It stands outside of everything else, so that nothing a call meets, a panic included, escapes it.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,8 +22,9 @@ use crate::error::Error;
 use crate::service::Ostiary;
 use crate::service::caller::Caller;
 
-use super::gate::{self, Peer};
+use super::gate;
 use super::policy::{Door, Effect, door};
+use super::proxies::TrustedProxies;
 use super::status;
 use super::throttle::Throttle;
 
@@ -40,18 +42,19 @@ pub struct Front {
     routes: Routes,
     ostiary: Arc<Ostiary>,
     throttle: Arc<Throttle>,
-    peer: Option<Peer>,
+    proxies: Arc<TrustedProxies>,
+    peer: Option<IpAddr>,
 }
 
 impl Front {
     /// A front before these services.
-    pub fn new(routes: Routes, ostiary: Arc<Ostiary>) -> Self {
-        Self { routes, ostiary, throttle: Arc::default(), peer: None }
+    pub fn new(routes: Routes, ostiary: Arc<Ostiary>, proxies: TrustedProxies) -> Self {
+        Self { routes, ostiary, throttle: Arc::default(), proxies: Arc::new(proxies), peer: None }
     }
 
-    /// The same, for the calls of one connection.
+    /// The same, for the calls of one connection, by the address of its other end.
     #[must_use]
-    pub fn facing(&self, peer: Peer) -> Self {
+    pub fn facing(&self, peer: IpAddr) -> Self {
         Self { peer: Some(peer), ..self.clone() }
     }
 
@@ -68,9 +71,9 @@ impl Front {
         let mut root_key = None;
         let work = async {
             if let Door::Guarded(policy) = door {
-                let peer = self.peer.as_ref();
+                let remote = self.peer.and_then(|peer| self.proxies.caller(peer, request.headers()));
                 let caller =
-                    gate::recognise(&self.ostiary, &self.throttle, peer, policy, (&request_id, &path), &mut request)
+                    gate::recognise(&self.ostiary, &self.throttle, remote, policy, (&request_id, &path), &mut request)
                         .await?;
                 root_key = Some(caller.root_key().id);
                 gate::check(&self.ostiary, &caller, policy, request.headers())?;

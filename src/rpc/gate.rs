@@ -1,6 +1,6 @@
 //! Who gets in: the root key is read and recognised before the message is decoded, and the header is gone after.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, header};
@@ -12,7 +12,7 @@ use crate::service::Ostiary;
 use crate::service::caller::{Call, Caller, Idempotency};
 
 use super::policy::{Effect, Need, Policy};
-use super::throttle::Throttle;
+use super::throttle::{Throttle, neighbourhood};
 
 /// The header of a call that is to take effect once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -23,26 +23,15 @@ const USER_AGENT_LENGTH_MAX: usize = 256;
 /// Characters that a presented root key may have before it is not looked at.
 const BEARER_LENGTH_MAX: usize = 512;
 
-/// The other end of a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
-
-impl Peer {
-    fn address(&self) -> IpAddr {
-        self.0.ip().to_canonical()
-    }
-}
-
-/// Recognises the caller, or says why not. Failures that may be guesses are counted against the peer's address.
+/// Recognises the caller, or says why not. Failures that may be guesses are counted against the caller's address.
 pub async fn recognise<B>(
     ostiary: &Arc<Ostiary>,
     throttle: &Throttle,
-    peer: Option<&Peer>,
+    remote: Option<IpAddr>,
     policy: Policy,
     (request_id, path): (&str, &str),
     request: &mut Request<B>,
 ) -> Result<Caller, Error> {
-    let remote = peer.map(Peer::address);
     let headers = request.headers();
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent = user_agent.chars().take(USER_AGENT_LENGTH_MAX).collect();
@@ -59,7 +48,7 @@ pub async fn recognise<B>(
     recognised.map_err(|error| match error {
         // What is known and refused has proven itself; only what may be a guess is counted.
         Error::Unauthenticated(Unrecognised::Missing | Unrecognised::Malformed | Unrecognised::Invalid) => {
-            match throttle.failed(remote, ostiary.world().now()) {
+            match throttle.failed(remote.map(neighbourhood), ostiary.world().now()) {
                 Ok(()) => error,
                 Err(retry_after) => Error::AttemptsLimited { retry_after },
             }

@@ -164,7 +164,11 @@ impl pb::key_service_server::KeyService for Desk {
         let secret = presented(&mut fields, "secret", secret);
         let min_revision = fields.min_revision(&min_revision);
         let (secret, min_revision) = fields.finish(secret.zip(min_revision))?;
-        let done = self.ostiary.look_up_key(&caller, secret, min_revision).await?;
+        let found = self.ostiary.look_up_key(&caller, secret, min_revision).await;
+        if let Err(Error::NotFound { .. }) = found {
+            self.hold_back(self.unknown(&caller, None)).await;
+        }
+        let done = found?;
         let now = self.ostiary.world().now();
         answer(&caller, done, |meta, key| pb::LookupKeyResponse { meta, key: Some(shown(key, now)) })
     }

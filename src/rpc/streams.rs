@@ -45,7 +45,7 @@ where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,
 {
-    let Desk { ostiary, closing } = desk.clone();
+    let Desk { ostiary, closing, .. } = desk.clone();
     stream::try_unfold(Watch { ostiary, closing, caller, capability, messages }, |mut watch| async move {
         let message = watch.next().await?;
         Ok(message.map(|message| ((watch.caller.clone(), message), watch)))

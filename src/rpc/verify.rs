@@ -20,6 +20,7 @@ use super::convert::{count, expire_time, metadata, moment, span};
 use super::credits::remaining;
 use super::fields::Fields;
 use super::keys::{key_roles, presented};
+use super::probing::Held;
 use super::{Desk, admitted, answer};
 
 pub(super) mod batch;
@@ -36,22 +37,36 @@ pub(super) async fn verify_key(
 ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
     let (caller, request) = admitted(request)?;
     let (question, min_revision) = question(request)?;
-    let detail = question.detail;
+    let (detail, client) = (question.detail, question.client);
     let done = desk.ostiary.verify_key(&caller, question, min_revision).await?;
+    if done.answer.verdict == Verdict::NotFound {
+        desk.hold_back(desk.unknown(&caller, client)).await;
+    }
     answer(&caller, done, |meta, verification| pb::VerifyKeyResponse {
         meta,
         verdict: Some(shown(verification, detail)),
     })
 }
 
+/// The answer to one of many questions.
+struct Item {
+    verdict: pb::Verdict,
+    revision: Revision,
+    /// Present if it is to be held back.
+    held: Option<Held>,
+}
+
 /// One of many questions, of which an answer tells the verdict alone.
-async fn item(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<(pb::Verdict, Revision), Error> {
+async fn item(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Item, Error> {
     let (question, min_revision) = question(request)?;
     if question.detail == Detail::Full {
         return Err(Error::field("view", "must be BASIC where many are asked about"));
     }
+    let client = question.client;
     let Done { answer, revision } = desk.ostiary.verify_key(caller, question, min_revision).await?;
-    Ok((shown(answer, Detail::Basic), revision))
+    let unknown = answer.verdict == Verdict::NotFound;
+    let held = if unknown { desk.unknown(caller, client) } else { None };
+    Ok(Item { verdict: shown(answer, Detail::Basic), revision, held })
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.

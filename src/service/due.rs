@@ -162,6 +162,8 @@ impl Ostiary {
             let reading = self.read(None).await?;
             let now = reading.now;
             let entries = tables::DUE.list(reading.view(), &(), after.as_ref(), CHUNK).await?;
+            // A view that were kept until all is done would keep the store from using given-up pages again.
+            drop(reading);
             let entries: Vec<Entry> = entries.into_iter().map(|(entry, ())| entry).collect();
             let due: Vec<Entry> =
                 entries.iter().copied().take_while(|(moment, ..)| Expiry::At(*moment).has_passed(now)).collect();

@@ -13,7 +13,7 @@ use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::front::Front;
-use ostiary::rpc::gate::Peer;
+use ostiary::rpc::proxies::TrustedProxies;
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::{Decision, Engine, Priority};
@@ -107,11 +107,9 @@ impl Golden {
         let front = Front::new(
             ostiary::rpc::routes(&self.ostiary, health, &CancellationToken::new()),
             Arc::clone(&self.ostiary),
+            TrustedProxies::default(),
         );
-        (
-            front.facing(Peer("192.0.2.1:50000".parse().unwrap())),
-            Same { secret: self.first.clone(), idempotency_key: None },
-        )
+        (front.facing("192.0.2.1".parse().unwrap()), Same { secret: self.first.clone(), idempotency_key: None })
     }
 
     fn root_keys(&self) -> pb::root_key_service_client::RootKeyServiceClient<Wired> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
-use ostiary::server::{self, Running, Sweeping};
+use ostiary::rpc::proxies::TrustedProxies;
+use ostiary::server::{self, Running, Serving, Sweeping};
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::Engine;
 use ostiary::store::memory::MemoryEngine;
@@ -89,6 +90,11 @@ impl House {
         self.stop = stop;
     }
 
+    /// Bytes of the store's file.
+    pub fn file_size(&self) -> u64 {
+        self.directory.path().join("ostiary.redb").metadata().unwrap().len()
+    }
+
     /// Stops it cleanly.
     pub async fn halt(&mut self) {
         self.stop.cancel();
@@ -146,10 +152,14 @@ async fn serve(
     let ostiary = Ostiary::open(engine, Arc::clone(world), Retention::default(), Purging::Allowed).await.unwrap();
     let ostiary = Arc::new(ostiary);
     let stop = CancellationToken::new();
-    let address = "127.0.0.1:0".parse().unwrap();
-    let drain = Duration::from_secs(5);
-    let running = server::serve(Arc::clone(&ostiary), address, drain, sweeping, stop.clone()).await.unwrap();
+    let running = server::serve(Arc::clone(&ostiary), serving(sweeping), stop.clone()).await.unwrap();
     (ostiary, running, stop)
+}
+
+/// On a free port of this machine.
+pub fn serving(sweeping: Sweeping) -> Serving {
+    let address = "127.0.0.1:0".parse().unwrap();
+    Serving { address, proxies: TrustedProxies::default(), drain: Duration::from_secs(5), sweeping }
 }
 
 /// Puts the root key, and what else a test wants, on every call.
@@ -158,6 +168,7 @@ pub struct Headers {
     pub secret: Option<String>,
     pub idempotency_key: Option<String>,
     pub request_id: Option<String>,
+    pub forwarded_for: Option<String>,
 }
 
 impl Interceptor for Headers {
@@ -170,6 +181,7 @@ impl Interceptor for Headers {
         set("authorization", &self.secret.as_ref().map(|secret| format!("Bearer {secret}")));
         set("idempotency-key", &self.idempotency_key);
         set("x-request-id", &self.request_id);
+        set("x-forwarded-for", &self.forwarded_for);
         Ok(request)
     }
 }
@@ -368,6 +380,12 @@ impl Client {
         let request = pb::CreateWorkspaceRequest { name: name.into(), ..Default::default() };
         let secret = self.workspaces().create_workspace(request).await.unwrap().into_inner().secret;
         self.with(&secret)
+    }
+
+    /// The same, whose calls come with this note of a proxy.
+    pub fn forwarded(&self, addresses: &str) -> Self {
+        let headers = Headers { forwarded_for: Some(addresses.to_owned()), ..self.headers.clone() };
+        Self { headers, ..self.clone() }
     }
 
     /// The same, whose calls all have this id.

@@ -3,7 +3,7 @@
 use clap::CommandFactory as _;
 use ostiary::config::CommandLine;
 use ostiary::domain::{capability, key, namespace, network, permission, query, role, rotation, value};
-use ostiary::rpc::{self, policy, rate_limits, throttle};
+use ostiary::rpc::{self, policy, probing, rate_limits, throttle};
 use ostiary::service::{listing, windows};
 
 const README: &str = include_str!("../../README.md");
@@ -34,7 +34,7 @@ fn the_configuration_chapter_has_every_flag_with_its_variable_and_default_and_no
             Some((flag, variable, default.filter(|_| takes_value).unwrap_or_else(|| absent.to_owned())))
         })
         .collect();
-    assert_eq!(known.len(), 10);
+    assert_eq!(known.len(), 11);
     let told: Vec<_> = table("## Configuration")
         .into_iter()
         .map(|row| (bare(&row[0]).to_owned(), bare(&row[1]).to_owned(), bare(&row[2]).to_owned()))
@@ -129,6 +129,11 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
         format!("{} MiB; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20),
         "256".to_owned(),
+        format!(
+            "{} at once, then {} a second; further ones are answered a second late",
+            probing::UNKNOWN_AT_ONCE,
+            probing::UNKNOWN_PER_SECOND
+        ),
         format!(
             "{} at once, then {} a second; good root keys are never refused for it",
             throttle::FAILURES_AT_ONCE,

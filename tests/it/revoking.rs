@@ -464,3 +464,22 @@ async fn no_verification_that_begins_after_the_acknowledgement_passes() {
         }
     }
 }
+
+#[tokio::test]
+async fn marking_what_was_revoked_uses_the_pages_of_the_file_again() {
+    let house = House::build(Kept::OnDisk, Sweeping::ByHand, 31).await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let making = (0..1_500).map(|_| {
+        let (client, api) = (client.clone(), api.clone());
+        tokio::spawn(async move { client.plain_key(&api, "").await })
+    });
+    for made in making.collect::<Vec<_>>() {
+        made.await.unwrap();
+    }
+    let before = house.file_size();
+    assert_eq!(revoke(&client, in_api(&api)).await, 1_500);
+    house.sweep().await;
+    let grown = house.file_size() - before;
+    assert!(grown <= 2 * before, "{before} bytes and then {grown} more");
+}

@@ -15,7 +15,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("service", &["domain", "error", "pb", "service", "store", "world"]),
     ("rpc", &["domain", "error", "pb", "rpc", "service"]),
     ("sweep", &["domain", "error", "service", "world"]),
-    ("config", &[]),
+    ("config", &["domain"]),
 ];
 /// The parts that put the others together.
 const ABOVE_ALL: [&str; 3] = ["server", "main", "lib"];

@@ -274,10 +274,9 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     let product = Arc::clone(&engine);
     let ostiary = Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed).await.unwrap();
     let ostiary = Arc::new(ostiary);
-    let address = "127.0.0.1:0".parse().unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
-    let (drain, sweeping) = (std::time::Duration::from_secs(5), ostiary::server::Sweeping::ByHand);
-    let running = ostiary::server::serve(Arc::clone(&ostiary), address, drain, sweeping, stop.clone()).await.unwrap();
+    let serving = crate::harness::serving(ostiary::server::Sweeping::ByHand);
+    let running = ostiary::server::serve(Arc::clone(&ostiary), serving, stop.clone()).await.unwrap();
     let operator = Client::connect(running.address, Some(first.expose().to_owned())).await;
     let (workspace, tenant) = operator.tenant("tenant").await;
     let api = tenant.once("remembered").api("documents").await;

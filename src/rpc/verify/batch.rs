@@ -10,7 +10,7 @@ use crate::rpc::{Desk, admitted, meta, status};
 use crate::service::Revision;
 use crate::service::caller::Caller;
 
-use super::item;
+use super::{Item, item};
 
 /// Questions in one call.
 const REQUESTS_MAX: usize = 1_000;
@@ -33,13 +33,10 @@ pub(in crate::rpc) async fn batch_verify_keys(
     Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, newest), results }))
 }
 
-fn result(
-    caller: &Caller,
-    answer: Result<(pb::Verdict, Revision), Error>,
-    newest: &mut Revision,
-) -> pb::BatchVerifyKeysResult {
+fn result(caller: &Caller, answer: Result<Item, Error>, newest: &mut Revision) -> pb::BatchVerifyKeysResult {
     let outcome = match answer {
-        Ok((verdict, revision)) => {
+        // Unknown keys among others count, but the others do not wait for them.
+        Ok(Item { verdict, revision, held: _ }) => {
             if revision.counter > newest.counter {
                 *newest = revision;
             }

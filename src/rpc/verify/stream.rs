@@ -12,7 +12,7 @@ use crate::rpc::streams::{admissions, admitted_stream, answers};
 use crate::rpc::{Desk, meta, status};
 use crate::service::caller::Caller;
 
-use super::item;
+use super::{Item, item};
 
 /// Questions of one stream that are looked at together; the next one is read once one of them is answered.
 const AT_ONCE: usize = 256;
@@ -69,7 +69,10 @@ async fn one(desk: Desk, caller: Caller, message: pb::StreamVerifyKeysRequest) -
         item(&desk, &caller, request).await
     };
     let (outcome, revision) = match answer.await {
-        Ok((verdict, revision)) => (Outcome::Verdict(verdict), Some(revision)),
+        Ok(Item { verdict, revision, held }) => {
+            desk.hold_back(held).await;
+            (Outcome::Verdict(verdict), Some(revision))
+        }
         Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), head.ok()),
     };
     pb::StreamVerifyKeysResponse {

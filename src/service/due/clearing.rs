@@ -126,6 +126,7 @@ impl Ostiary {
         loop {
             let reading = self.read(None).await?;
             let rows = tables::NAMESPACES.list(reading.view(), &of(workspace), None, 1).await?;
+            drop(reading);
             let Some(((_, id), namespace)) = rows.into_iter().next() else { return Ok(()) };
             self.clear_overrides(workspace, id).await?;
             self.settle(move |tx, _| {
@@ -153,6 +154,7 @@ impl Ostiary {
         loop {
             let reading = self.read(None).await?;
             let rows = tables::API_KEYS.list(reading.view(), &(workspace, api), None, CHUNK).await?;
+            drop(reading);
             if rows.is_empty() {
                 return Ok(());
             }
@@ -167,6 +169,7 @@ impl Ostiary {
         loop {
             let reading = self.read(None).await?;
             let apis = tables::APIS.list(reading.view(), &of(workspace), None, CHUNK).await?;
+            drop(reading);
             let Some(((_, api), _)) = apis.into_iter().next() else { break };
             self.clear_keys_of(workspace, api).await?;
             self.settle(move |tx, _| {

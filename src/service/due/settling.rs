@@ -54,7 +54,12 @@ impl Ostiary {
             let Some(home) = home.filter(|home| home.deleted.is_none()) else { return Ok(()) };
             let Some(cut) = home.cuts.first() else { return Ok(()) };
             let mut candidates = Candidates::of(&reading, workspace, &cut.filter).await?;
-            while let Some(keys) = candidates.next().await? {
+            drop(reading);
+            loop {
+                let reading = self.read(None).await?;
+                let keys = candidates.next(&reading).await?;
+                drop(reading);
+                let Some(keys) = keys else { break };
                 let taken: Vec<Key> = keys.into_iter().filter(|key| cut.takes(key)).collect();
                 for some in batches(&taken) {
                     let retention = self.retention;

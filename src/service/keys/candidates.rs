@@ -21,17 +21,19 @@ enum Index {
 }
 
 /// A walk over all keys that a filter may fit, and others, as they are stored.
-pub(in crate::service) struct Candidates<'a> {
-    reading: &'a Reading,
+///
+/// It may be long, so each step of it looks for itself: a view that is kept keeps the store from using the pages again
+/// that are given up meanwhile, and the file grows by everything that is written.
+pub(in crate::service) struct Candidates {
     workspace: WorkspaceId,
     index: Index,
     last: Option<KeyId>,
     ended: bool,
 }
 
-impl<'a> Candidates<'a> {
+impl Candidates {
     /// The index of a deleted role or identity may be half cleared away, so it is not asked.
-    pub async fn of(reading: &'a Reading, workspace: WorkspaceId, filter: &CutFilter) -> Result<Self, Error> {
+    pub async fn of(reading: &Reading, workspace: WorkspaceId, filter: &CutFilter) -> Result<Self, Error> {
         let mut index = filter.api.map_or(Index::All, Index::Api);
         if let Some(role) = filter.role {
             let living = tables::ROLES.read(reading.view(), &(workspace, role)).await?;
@@ -42,15 +44,15 @@ impl<'a> Candidates<'a> {
         if let Some(identity) = reading.living_identity(workspace, filter.identity).await? {
             index = Index::Identity(identity.id);
         }
-        Ok(Self { reading, workspace, index, last: None, ended: false })
+        Ok(Self { workspace, index, last: None, ended: false })
     }
 
     /// Some more of them, in the order of their ids; none at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Key>>, Error> {
+    pub async fn next(&mut self, reading: &Reading) -> Result<Option<Vec<Key>>, Error> {
         if self.ended {
             return Ok(None);
         }
-        let (view, workspace) = (self.reading.view(), self.workspace);
+        let (view, workspace) = (reading.view(), self.workspace);
         let ids: Vec<KeyId> = match self.index {
             Index::All => {
                 let after = self.last.map(|last| (workspace, last));

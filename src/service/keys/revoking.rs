@@ -122,7 +122,10 @@ impl Ostiary {
         let mut living: HashMap<ApiId, bool> = HashMap::new();
         let mut count = 0;
         let mut candidates = Candidates::of(&reading, workspace, &cut.filter).await?;
-        while let Some(keys) = candidates.next().await? {
+        drop(reading);
+        loop {
+            let reading = self.read(None).await?;
+            let Some(keys) = candidates.next(&reading).await? else { return Ok(count) };
             for api in keys.into_iter().filter_map(&taken) {
                 // The keys of a deleted API were gone before.
                 let lives = match living.get(&api) {
@@ -137,7 +140,6 @@ impl Ostiary {
                 count += u64::from(lives);
             }
         }
-        Ok(count)
     }
 
     /// Lets repeats of the call answer the same number, whatever becomes of the keys meanwhile.
