@@ -157,7 +157,7 @@ impl Ostiary {
             let known = self.beforehand(&reading, caller.workspace_id(), key).await?;
             self.change(permit, run, move |change| {
                 early.map(|capability| change.insist_any(capability)).transpose()?;
-                let before = find(change, Capability::UpdateKey, key)?;
+                let before = find(change, Capability::UpdateKey, key, retention)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
@@ -197,7 +197,7 @@ impl Ostiary {
             let wanted = reading.wanted(workspace, &permissions, || self.draw_permission()).await?;
             self.change(permit, run, move |change| {
                 early.map(|capability| change.insist_any(capability)).transpose()?;
-                let before = find(change, Capability::UpdateKey, key)?;
+                let before = find(change, Capability::UpdateKey, key, retention)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }

@@ -97,8 +97,13 @@ fn find_any(
 }
 
 /// The key of that id, if the caller may do this to it and it is not deleted.
-pub(super) fn find(change: &mut Change<'_, '_>, capability: Capability, id: KeyId) -> Result<Key, Halt> {
-    let (key, _) = locate(change, capability, id)?;
+pub(super) fn find(
+    change: &mut Change<'_, '_>,
+    capability: Capability,
+    id: KeyId,
+    retention: Retention,
+) -> Result<Key, Halt> {
+    let (key, _) = find_any(change, capability, id, retention)?;
     Ok(present(key)?)
 }
 
@@ -209,7 +214,7 @@ impl Ostiary {
                     limits,
                 } = patch.clone();
                 expiry.map(|expiry| change.insist_ahead(expiry)).transpose()?;
-                let before = find(change, Capability::UpdateKey, id)?;
+                let before = find(change, Capability::UpdateKey, id, retention)?;
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }

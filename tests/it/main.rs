@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod accounts;
 mod administrators;
 mod apis;
 mod attenuation;

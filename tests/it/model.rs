@@ -195,7 +195,7 @@ async fn sequence(kept: Kept, raws: &[Raw], fault: Option<Fault>) -> Result<(), 
 }
 
 #[expect(clippy::disallowed_methods, reason = "how much is tried is not part of what is tested")]
-fn number(name: &str, default: u32) -> u32 {
+pub fn number(name: &str, default: u32) -> u32 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 

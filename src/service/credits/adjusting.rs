@@ -148,7 +148,7 @@ impl Ostiary {
         let _held = self.hold_credits_of(caller, id).await?;
         let changed = self
             .change(permit, run, move |change| {
-                let key = find(change, Capability::UpdateKey, id)?;
+                let key = find(change, Capability::UpdateKey, id, retention)?;
                 let meter = meter_of(change, &key)?;
                 let before = meter.credits(0);
                 let after = adjustment.of(meter, id)?;

@@ -17,7 +17,7 @@ use crate::service::described::{Beforehand, described, living_identity, living_r
 use crate::service::{Done, Ostiary, Reading, Retention, Run};
 use crate::store::tables;
 
-use super::{already_rerolled, ids, locate, present, put, target};
+use super::{already_rerolled, find_any, ids, present, put, target};
 
 /// The replacement of a key.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Ostiary {
             let changed = self
                 .change(permit, run, move |change| {
                     change.insist_any(Capability::CreateKey)?;
-                    let (before, api) = locate(change, Capability::UpdateKey, id)?;
+                    let (before, api) = find_any(change, Capability::UpdateKey, id, retention)?;
                     change.insist(Capability::CreateKey, api.id, (Kind::Key, &id.to_string()))?;
                     let before = present(before)?;
                     if !before.etag.matches(&etag) {
