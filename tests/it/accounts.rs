@@ -13,13 +13,13 @@ use proptest::prelude::any;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use crate::harness::{Client, House, Kept, at};
-use crate::model::number;
+use crate::model::{number, rows};
 
 mod naive;
 mod real;
 mod steps;
 
-use naive::Model;
+use naive::{Fault, Model};
 use steps::{Asked, Raw, Step};
 
 /// Sequences in memory; on disk a quarter as many.
@@ -43,11 +43,11 @@ fn same(what: &str, is: impl std::fmt::Debug, should: impl std::fmt::Debug) -> R
 }
 
 impl Pair {
-    async fn new(kept: Kept) -> Self {
+    async fn new(kept: Kept, fault: Option<Fault>) -> Self {
         let house = House::build(kept, Sweeping::ByHand, 11).await;
         let client = house.operator().await;
         client.role("reader", &[]).await;
-        let mut pair = Self { house, client, model: Model::default(), kept, steps: Vec::new() };
+        let mut pair = Self { house, client, model: Model::with(fault), kept, steps: Vec::new() };
         for _ in 0..2 {
             pair.step(Step::CreateApi { ttl: None }).await.unwrap();
         }
@@ -120,6 +120,9 @@ impl Pair {
         let living = self.model.identities.iter().enumerate().filter(|(_, one)| !one.deleted);
         let should: Vec<(&str, usize)> = living.map(|(place, one)| (one.name, self.model.keys_of(place))).collect();
         same("identities", is, should)?;
+        let view = self.house.engine.view().await.unwrap();
+        rows::agree_with_themselves(view.as_ref(), now).await?;
+        drop(view);
         for key in self.model.keys.clone() {
             let asked = Asked { secret: key.secret.clone(), cost: 1, named: Vec::new(), dry: true };
             let (is, _) = self.client.take(&Step::Verify(asked.clone())).await;
@@ -130,8 +133,8 @@ impl Pair {
 }
 
 /// Takes all steps in both worlds; tells where they part.
-async fn sequence(kept: Kept, raws: &[Raw]) -> Result<(), String> {
-    let mut pair = Pair::new(kept).await;
+async fn sequence(kept: Kept, raws: &[Raw], fault: Option<Fault>) -> Result<(), String> {
+    let mut pair = Pair::new(kept, fault).await;
     let mut outcome = Ok(());
     for (number, raw) in raws.iter().enumerate() {
         let step = steps::read(*raw, &pair.model, pair.house.now());
@@ -146,27 +149,43 @@ async fn sequence(kept: Kept, raws: &[Raw]) -> Result<(), String> {
     outcome.map_err(|why| format!("{}\n{why}", pair.steps.join("\n")))
 }
 
-fn explore(kept: Kept, cases: u32) {
+/// Runs so many sequences; tells of the smallest that fails, if one does.
+fn explore(kept: Kept, cases: u32, fault: Option<Fault>) -> Result<(), String> {
     let mut seed = [0; 32];
     seed[..4].copy_from_slice(&number("OSTIARY_MODEL_SEED", 1).to_be_bytes());
-    let max_shrink_iters = number("OSTIARY_MODEL_SHRINK", 256);
+    // A planted fault need not be made small.
+    let max_shrink_iters = if fault.is_some() { 0 } else { number("OSTIARY_MODEL_SHRINK", 256) };
     let config = Config { cases, failure_persistence: None, max_shrink_iters, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome = runner
-        .run(&vec(any::<Raw>(), STEPS), |raws| runtime.block_on(sequence(kept, &raws)).map_err(TestCaseError::fail));
-    if let Err(TestError::Fail(why, raws)) = outcome {
-        panic!("{why}\nfrom {raws:?}");
-    }
-    outcome.unwrap();
+    let outcome = runner.run(&vec(any::<Raw>(), STEPS), |raws| {
+        runtime.block_on(sequence(kept, &raws, fault)).map_err(TestCaseError::fail)
+    });
+    outcome.map_err(|failure| match failure {
+        TestError::Fail(why, raws) => format!("{why}\nfrom {raws:?}"),
+        TestError::Abort(why) => why.to_string(),
+    })
 }
 
 #[test]
 fn whatever_is_spent_and_counted_in_memory_adds_up() {
-    explore(Kept::InMemory, number("OSTIARY_MODEL_SEQUENCES", SEQUENCES));
+    explore(Kept::InMemory, number("OSTIARY_MODEL_SEQUENCES", SEQUENCES), None).unwrap_or_else(|why| panic!("{why}"));
 }
 
 #[test]
 fn whatever_is_spent_and_counted_on_disk_and_across_restarts_adds_up() {
-    explore(Kept::OnDisk, number("OSTIARY_MODEL_SEQUENCES", SEQUENCES / 4));
+    explore(Kept::OnDisk, number("OSTIARY_MODEL_SEQUENCES", SEQUENCES / 4), None).unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn a_model_with_a_fault_is_found_out() {
+    for fault in [
+        Fault::ForgetsTheWindowBefore,
+        Fault::AddsRefills,
+        Fault::CountsGenerationsApart,
+        Fault::RevokesNoDeletedKeys,
+        Fault::LetsNamedLimitsRelax,
+    ] {
+        assert!(explore(Kept::InMemory, SEQUENCES, Some(fault)).is_err(), "{fault:?}");
+    }
 }

@@ -41,6 +41,7 @@ pub enum Kept {
 /// A running ostiary.
 pub struct House {
     pub world: Arc<World>,
+    pub engine: Arc<dyn Engine>,
     pub ostiary: Arc<Ostiary>,
     pub address: std::net::SocketAddr,
     /// The secret of the operator's first root key: `*.*.*` and `workspaces.*.*`.
@@ -74,16 +75,20 @@ impl House {
         let secret = Secret::issue(&Prefix::root_key(), world.random());
         let first = secret.expose().to_owned();
         founding::found(engine.as_ref(), &world, secret).await.unwrap();
-        let (ostiary, running, stop) = serve(engine, &world, sweeping).await;
+        let (ostiary, running, stop) = serve(Arc::clone(&engine), &world, sweeping).await;
         let address = running.address;
-        Self { world, ostiary, address, first, running: Some(running), stop, kept, directory, sweeping }
+        Self { world, engine, ostiary, address, first, running: Some(running), stop, kept, directory, sweeping }
     }
 
     /// Stops it cleanly and starts it again on the same file, in the same world. On disk only.
     pub async fn restart(&mut self) {
         assert_eq!(self.kept, Kept::OnDisk, "what is in memory does not outlive its process");
         self.halt().await;
-        let (ostiary, running, stop) = serve(open(&self.directory), &self.world, self.sweeping).await;
+        // The file is held until the engine is gone.
+        self.engine = Arc::new(MemoryEngine::new(EPOCH));
+        let engine = open(&self.directory);
+        let (ostiary, running, stop) = serve(Arc::clone(&engine), &self.world, self.sweeping).await;
+        self.engine = engine;
         self.address = running.address;
         self.ostiary = ostiary;
         self.running = Some(running);

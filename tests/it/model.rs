@@ -20,7 +20,7 @@ mod found;
 mod holdings;
 mod naive;
 mod real;
-mod rows;
+pub mod rows;
 mod steps;
 mod verbs;
 

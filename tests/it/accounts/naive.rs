@@ -11,6 +11,16 @@ const RESTORABLE: u64 = 30 * DAY;
 /// The shortest windows that outlive a restart.
 const SAVED_FROM: u64 = 60_000;
 
+/// A fault planted on purpose, to show that comparing finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    ForgetsTheWindowBefore,
+    AddsRefills,
+    CountsGenerationsApart,
+    RevokesNoDeletedKeys,
+    LetsNamedLimitsRelax,
+}
+
 /// What a step answers, or why not.
 pub type Answer = Result<String, String>;
 
@@ -86,6 +96,7 @@ pub struct Model {
     uses: Vec<Use>,
     namespaces: Vec<Namespace>,
     made: usize,
+    pub fault: Option<Fault>,
     /// What the next thing that is made is called.
     pub told: (String, String),
 }
@@ -131,6 +142,10 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 impl Model {
+    pub fn with(fault: Option<Fault>) -> Self {
+        Self { fault, ..Self::default() }
+    }
+
     pub fn api_lives(&self, id: &str) -> bool {
         self.apis.iter().any(|(api, _)| api == id)
     }
@@ -161,7 +176,8 @@ impl Model {
         let left = account.left?;
         let refilled =
             account.refill.filter(|refill| (account.since / DAY + 1..=now / DAY).any(|day| refill.comes(day)));
-        Some(refilled.map_or(left, |refill| left.max(refill.amount)))
+        let adds = self.fault == Some(Fault::AddsRefills);
+        Some(refilled.map_or(left, |refill| if adds { left + refill.amount } else { left.max(refill.amount) }))
     }
 
     fn settle(&mut self, line: &str, now: u64) {
@@ -177,7 +193,8 @@ impl Model {
             let same = |one: &&Use| (one.whose.as_str(), one.name.as_str(), one.span) == (whose, name, span);
             self.uses.iter().filter(same).filter(within).map(|one| one.cost).sum()
         };
-        of(window) + of(window - 1) * (span - now % span) / span
+        let before = if self.fault == Some(Fault::ForgetsTheWindowBefore) { 0 } else { of(window - 1) };
+        of(window) + before * (span - now % span) / span
     }
 
     fn count(&mut self, whose: &str, name: &str, span: u64, (time, cost): (u64, u64)) {
@@ -320,6 +337,7 @@ impl Model {
                 let taken: Vec<String> = self
                     .visible(now)
                     .filter(|key| !matches!(key.there, There::Revoked(_)) && fits(key))
+                    .filter(|key| key.there == There::Here || self.fault != Some(Fault::RevokesNoDeletedKeys))
                     .map(|key| key.id.clone())
                     .collect();
                 let here = |key: &&Key| key.there == There::Here && taken.contains(&key.id);
@@ -446,6 +464,10 @@ impl Model {
         };
         let shared = self.owner(&key).map(|one| one.limits.clone()).unwrap_or_default();
         let identity = format!("identity {:?}", key.owner);
+        let mut key = key;
+        if self.fault == Some(Fault::CountsGenerationsApart) {
+            key.line.clone_from(&key.id);
+        }
         let stored = |name: &str| {
             let own = key.limits.iter().find(|limit| limit.name == name).map(|limit| (key.line.clone(), *limit));
             own.or_else(|| shared.iter().find(|limit| limit.name == name).map(|limit| (identity.clone(), *limit)))
@@ -459,7 +481,8 @@ impl Model {
         for (name, cost, inline) in named {
             let found = stored(name);
             let whose = found.as_ref().map_or(key.line.clone(), |(whose, _)| whose.clone());
-            if let Some((_, limit)) = &found {
+            let relaxed = inline.is_some() && self.fault == Some(Fault::LetsNamedLimitsRelax);
+            if let Some((_, limit)) = found.as_ref().filter(|_| !relaxed) {
                 apply(name, whose.clone(), (limit.limit, limit.span), *cost);
             }
             match inline {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostiary::domain::audit::ChainHash;
-use ostiary::domain::id::{ApiId, KeyId, NamespaceId, OverrideId, RoleId, RootKeyId, WorkspaceId};
+use ostiary::domain::id::{ApiId, IdentityId, KeyId, NamespaceId, OverrideId, RoleId, RootKeyId, WorkspaceId};
 use ostiary::domain::key::Presence;
 use ostiary::domain::root_key::RootKey;
 use ostiary::domain::time::{Expiry, Timestamp};
@@ -56,6 +56,19 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
         .collect();
     agree("role_keys", listed, held)?;
 
+    let belongs = |workspace: WorkspaceId, identity: IdentityId| identities.contains_key(&(workspace, identity));
+    let listed = all(view, &tables::IDENTITY_KEYS).await.into_iter().map(|(row, ())| row).collect();
+    let owned = keys.iter().filter_map(|(row, key)| key.identity.map(|identity| (row.0, identity, row.1)));
+    agree("identity_keys", listed, owned.filter(|(workspace, id, _)| belongs(*workspace, *id)).collect())?;
+
+    // Every line that has a meter has one row of it, and as many holders as there are keys of it.
+    let meters = all(view, &tables::METERS).await.into_iter().map(|(row, meter)| (row, meter.holders)).collect();
+    let mut lines: BTreeMap<(WorkspaceId, KeyId), u64> = BTreeMap::new();
+    for (row, line) in keys.iter().filter_map(|(row, key)| key.meter.map(|line| (row, line))) {
+        *lines.entry((row.0, line)).or_default() += 1;
+    }
+    agree("meters", meters, lines.into_iter().collect())?;
+
     let names = all(view, &tables::ROLE_NAMES).await.into_iter().collect();
     let living = roles.iter().filter(|(_, role)| role.deleted.is_none());
     agree("role_names", names, living.map(|(row, role)| ((row.0, role.name.folded()), row.1)).collect())?;
@@ -86,13 +99,17 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
 
     let mut recount: BTreeMap<(WorkspaceId, u8, [u8; 16]), u64> = BTreeMap::new();
     let mut count = |workspace, what, id| *recount.entry((workspace, what, id)).or_default() += 1;
-    for (row, key) in keys.iter().filter(|(_, key)| key.presence == Presence::Here) {
+    for (row, _) in keys.iter().filter(|(_, key)| key.is_replaced()) {
+        count(row.0, 8, [0; 16]);
+    }
+    for (row, key) in keys.iter().filter(|(_, key)| key.is_counted()) {
         // A deleted API takes its keys off the counts at once; their rows follow.
         if apis.get(&(row.0, key.api)).is_some_and(|api| api.deleted.is_none()) {
             count(row.0, 2, key.api.bytes());
             count(row.0, 4, [0; 16]);
         }
         key.roles.iter().filter(|role| known(row.0, **role)).for_each(|role| count(row.0, 3, role.bytes()));
+        key.identity.filter(|id| belongs(row.0, *id)).into_iter().for_each(|id| count(row.0, 6, id.bytes()));
     }
     overrides.keys().for_each(|row| count(row.0, 7, row.1.bytes()));
     root_keys.iter().filter(|(_, key)| key.is_administrator()).for_each(|(row, _)| count(row.0, 1, [0; 16]));
