@@ -4,6 +4,8 @@
 //! After the next start every call that was answered must have happened, every other wholly or not at all, and the
 //! audit log must tell of each change exactly once.
 
+mod accounts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
