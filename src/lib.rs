@@ -59,6 +59,8 @@
 //! | identity | whose keys they are, by the name that the developer gives them |
 //! | limit, rate, window | how often something may happen, how much that is, and what has happened so far |
 //! | meter, purse, block | what a line of keys may still use, what of it is in memory, how that is reserved |
+//! | line | a key and all that it was rerolled from and to; they share a meter and their windows |
+//! | namespace, charge, exception | where callers count what they name, one such counting, another rate for some names |
 //! | cut | the revocation of all keys that fit a filter, in one commit |
 //! | verdict | the answer about a key |
 //! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
