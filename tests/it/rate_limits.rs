@@ -297,3 +297,24 @@ async fn nonsense_is_refused_by_field_and_bound() {
     let list = client.rate_limits().list_namespaces(pb::ListNamespacesRequest::default()).await.unwrap().into_inner();
     assert_eq!(list.namespaces, []);
 }
+
+#[tokio::test]
+async fn names_may_be_as_long_as_they_may_be_in_any_script() {
+    let house = House::unswept().await;
+    let client = house.operator().await;
+    let (namespace, identifier) = ("\u{1f511}".repeat(255), r"\*".repeat(127) + "\u{fc}");
+    assert_eq!(client.limit(limit(&namespace, &identifier, 5, MINUTE, None)).await, (true, 4));
+    let set = |limit| pb::SetOverrideRequest {
+        namespace: namespace.clone(),
+        identifier: identifier.clone(),
+        limit: Some(limit),
+        duration: Some(span(MINUTE)),
+        ..Default::default()
+    };
+    // As a pattern it stands for 127 stars and a letter.
+    client.rate_limits().set_override(set(3)).await.unwrap();
+    let stars = "*".repeat(127) + "\u{fc}";
+    let answer = client.try_limit(limit(&namespace, &stars, 5, MINUTE, None)).await.unwrap();
+    assert_eq!((answer.limit, answer.remaining), (3, 2));
+    assert_eq!(client.limit(limit(&namespace, &identifier, 5, MINUTE, Some(0))).await, (true, 4));
+}
