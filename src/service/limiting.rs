@@ -179,6 +179,8 @@ impl Ostiary {
         }
         let mut weighed = Vec::with_capacity(charges.len());
         for charge in charges {
+            // Comparing with many patterns takes its time: others go on in between.
+            tokio::task::yield_now().await;
             weighed.push(reading.weigh(&namespaces[&charge.namespace.to_string()], charge).await?);
         }
         Ok((reading, weighed))

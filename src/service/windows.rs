@@ -393,7 +393,10 @@ impl Ostiary {
     /// # Errors
     /// What can't be saved now is saved the next time.
     pub async fn flush_windows(&self) -> Result<(), Error> {
-        let mut unsaved = Unsaved { registry: &self.windows, rows: self.windows.dirty() };
+        let saved = self.windows.dirty();
+        // Where many rows are written, as many are looked at, so that those that are over don't pile up.
+        let budget = 2 * saved.len();
+        let mut unsaved = Unsaved { registry: &self.windows, rows: saved };
         while !unsaved.rows.is_empty() {
             let _saving = self.windows.saving.lock().await;
             let left = unsaved.rows.len().saturating_sub(SAVED_AT_ONCE);
@@ -403,7 +406,10 @@ impl Ostiary {
             unsaved.rows.truncate(left);
         }
         self.windows.memory.lock().tidy(self.world.now());
-        self.remove_rows_that_are_over().await
+        for _ in 0..=budget / CHUNK {
+            self.remove_rows_that_are_over().await?;
+        }
+        Ok(())
     }
 
     /// Forgets what was counted for an identifier, once `forgetting`, which removes the rows that it is given, has
