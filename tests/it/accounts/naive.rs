@@ -303,6 +303,7 @@ impl Model {
             }
             Step::Adjust { key, deposit } => self.adjust(key, *deposit, now),
             Step::Verify(asked) => self.verify(asked, now),
+            Step::Stream(asked) => Ok(format!("{:?}", self.verify(asked, now))),
             Step::Batch(all) => {
                 let answers: Vec<Answer> = all.iter().map(|asked| self.verify(asked, now)).collect();
                 Ok(format!("{answers:?}"))
@@ -323,7 +324,7 @@ impl Model {
                 self.keys.push(Key { id, secret, owner, created: now, ..old });
                 Ok(String::new())
             }
-            Step::Revoke { api, owner, holder, before, rehearse } => {
+            Step::Revoke { api, owner, holder, since, before, rehearse } => {
                 if api.as_ref().is_some_and(|api| !self.api_lives(api)) {
                     return no("API_NOT_FOUND");
                 }
@@ -332,6 +333,7 @@ impl Model {
                     api.as_ref().is_none_or(|api| key.api == *api)
                         && identity.is_none_or(|wanted| wanted.is_some() && key.owner == wanted)
                         && (!holder || key.holds)
+                        && since.is_none_or(|since| key.created >= since)
                         && before.is_none_or(|before| key.created < before)
                 };
                 let taken: Vec<String> = self
@@ -403,6 +405,22 @@ impl Model {
                 let number = found.ok_or_else(|| "NAMESPACE_NOT_FOUND".to_owned())?.number;
                 let whose = format!("{number}/{identifier}");
                 self.uses.retain(|one| one.whose != whose);
+                Ok(String::new())
+            }
+            Step::CreateNamespace { namespace } => {
+                if self.namespaces.iter().any(|one| one.name == *namespace) {
+                    return no("NAMESPACE_ALREADY_EXISTS");
+                }
+                self.make(namespace);
+                Ok(String::new())
+            }
+            Step::RenameNamespace { namespace, to } => {
+                let place = self.namespaces.iter().position(|one| one.name == *namespace);
+                let place = place.ok_or_else(|| "NAMESPACE_NOT_FOUND".to_owned())?;
+                if namespace != to && self.namespaces.iter().any(|one| one.name == *to) {
+                    return no("NAMESPACE_ALREADY_EXISTS");
+                }
+                self.namespaces[place].name = to;
                 Ok(String::new())
             }
             Step::DeleteNamespace { namespace } => {
@@ -537,10 +555,14 @@ impl Model {
         Ok(format!("{code} {:?} {told:?}", self.left(&key.line, now)))
     }
 
+    fn make(&mut self, name: &'static str) {
+        self.made += 1;
+        self.namespaces.push(Namespace { name, number: self.made, exceptions: Vec::new() });
+    }
+
     fn limit(&mut self, namespace: &'static str, items: &[(&'static str, u64, u64, u64)], now: u64) -> Answer {
         if !self.namespaces.iter().any(|one| one.name == namespace) {
-            self.made += 1;
-            self.namespaces.push(Namespace { name: namespace, number: self.made, exceptions: Vec::new() });
+            self.make(namespace);
         }
         let home = self.namespaces.iter().find(|one| one.name == namespace).unwrap().clone();
         let mut counted: Vec<(String, u64, u64)> = Vec::new();

@@ -168,6 +168,18 @@ impl Client {
                     .collect();
                 Ok(format!("{told:?}"))
             }
+            Step::Stream(asked) => {
+                let request = pb::StreamVerifyKeysRequest { request: Some(question(asked)), ..Default::default() };
+                let answers = self.keys().stream_verify_keys(futures::stream::iter([request])).await?;
+                let told = match answers.into_inner().next().await.unwrap()?.result.unwrap() {
+                    pb::stream_verify_keys_response::Result::Verdict(told) => Ok(verdict(&told)),
+                    pb::stream_verify_keys_response::Result::Error(error) => {
+                        let details = prost::Message::encode_to_vec(&error);
+                        Err(reason(&Status::with_details(error.code.into(), error.message, details.into())))
+                    }
+                };
+                Ok(format!("{told:?}"))
+            }
             Step::Reroll { key, grace } => {
                 let request = pb::RerollKeyRequest {
                     key_id: key.clone(),
@@ -178,11 +190,12 @@ impl Client {
                 *made = (answer.key.unwrap().key_id, answer.secret);
                 Ok(String::new())
             }
-            Step::Revoke { api, owner, holder, before, rehearse } => {
+            Step::Revoke { api, owner, holder, since, before, rehearse } => {
                 let filter = pb::RevokeKeysFilter {
                     api_id: api.clone(),
                     identity: owner.map(Into::into),
                     role: holder.then(|| "reader".into()),
+                    create_after: since.map(at),
                     create_before: before.map(at),
                     ..Default::default()
                 };
@@ -235,6 +248,15 @@ impl Client {
                 let (namespace, identifier) = ((*namespace).to_owned(), (*identifier).to_owned());
                 let request = pb::ResetIdentifierRequest { namespace, identifier, validate_only: false };
                 nothing(self.rate_limits().reset_identifier(request).await)
+            }
+            Step::CreateNamespace { namespace } => {
+                let request = pb::CreateNamespaceRequest { name: (*namespace).to_owned(), ..Default::default() };
+                nothing(self.rate_limits().create_namespace(request).await)
+            }
+            Step::RenameNamespace { namespace, to } => {
+                let (namespace, name) = ((*namespace).to_owned(), Some((*to).to_owned()));
+                let request = pb::UpdateNamespaceRequest { namespace, name, ..Default::default() };
+                nothing(self.rate_limits().update_namespace(request).await)
             }
             Step::DeleteNamespace { namespace } => {
                 let request = pb::DeleteNamespaceRequest { namespace: (*namespace).to_owned(), ..Default::default() };

@@ -7,7 +7,7 @@ pub type Raw = [u16; 8];
 
 pub const LIMIT_NAMES: [&str; 2] = ["calls", "exports"];
 pub const OWNERS: [&str; 2] = ["ada", "bob"];
-pub const NAMESPACES: [&str; 2] = ["sign-in", "uploads"];
+pub const NAMESPACES: [&str; 3] = ["sign-in", "uploads", "entry"];
 const IDENTIFIERS: [&str; 3] = ["ua", "ub", "x1"];
 const PATTERNS: [&str; 6] = ["*", "u*", "ua", "u?", "x1", "?1"];
 const IMPORTED: [&str; 3] = ["from elsewhere 1", "from elsewhere 2", "sk_from_elsewhere"];
@@ -91,6 +91,7 @@ pub enum Step {
     },
     Verify(Asked),
     Batch(Vec<Asked>),
+    Stream(Asked),
     Reroll {
         key: String,
         grace: u64,
@@ -99,6 +100,7 @@ pub enum Step {
         api: Option<String>,
         owner: Option<&'static str>,
         holder: bool,
+        since: Option<u64>,
         before: Option<u64>,
         rehearse: bool,
     },
@@ -137,6 +139,13 @@ pub enum Step {
     Reset {
         namespace: &'static str,
         identifier: &'static str,
+    },
+    CreateNamespace {
+        namespace: &'static str,
+    },
+    RenameNamespace {
+        namespace: &'static str,
+        to: &'static str,
     },
     DeleteNamespace {
         namespace: &'static str,
@@ -252,14 +261,16 @@ pub fn read(raw: Raw, model: &Model, now: u64) -> Step {
             Step::Adjust { key: a_key(&mut dice), deposit }
         }
         36..58 => Step::Verify(dice.asked(model)),
-        58..62 => Step::Batch(vec![dice.asked(model)]),
+        58..60 => Step::Batch(vec![dice.asked(model)]),
+        60..62 => Step::Stream(dice.asked(model)),
         62..67 => Step::Reroll { key: a_key(&mut dice), grace: [0, 60_000, DAY][dice.roll(3)] },
         67..70 => {
             let api = dice.maybe(2, |dice| an_api(dice));
             let owner = dice.maybe(2, |dice| dice.pick(&OWNERS));
             let before = dice.maybe(3, |dice| now - dice.number(2));
-            let empty = api.is_none() && owner.is_none() && before.is_none();
-            Step::Revoke { api, owner, holder: dice.one_in(3) || empty, before, rehearse: dice.one_in(3) }
+            let since = dice.maybe(4, |dice| now - dice.number(2));
+            let empty = api.is_none() && owner.is_none() && before.is_none() && since.is_none();
+            Step::Revoke { api, owner, holder: dice.one_in(3) || empty, since, before, rehearse: dice.one_in(3) }
         }
         70..73 => Step::Delete { key: a_key(&mut dice) },
         73..76 => Step::Undelete { key: a_key(&mut dice) },
@@ -281,6 +292,13 @@ pub fn read(raw: Raw, model: &Model, now: u64) -> Step {
         },
         95..97 => Step::DeleteOverride { namespace: dice.pick(&NAMESPACES), pattern: dice.pick(&PATTERNS) },
         97..99 => Step::Reset { namespace: dice.pick(&NAMESPACES), identifier: dice.pick(&IDENTIFIERS) },
-        _ => Step::DeleteNamespace { namespace: dice.pick(&NAMESPACES) },
+        _ => {
+            let (namespace, to) = (dice.pick(&NAMESPACES), dice.pick(&NAMESPACES));
+            match dice.roll(3) {
+                0 => Step::CreateNamespace { namespace },
+                1 => Step::RenameNamespace { namespace, to },
+                _ => Step::DeleteNamespace { namespace },
+            }
+        }
     }
 }
