@@ -60,8 +60,10 @@ pub struct Config {
     #[arg(long, env = "OSTIARY_FIRST_ROOT_KEY_FILE", value_name = "FILE")]
     pub first_root_key_file: Option<PathBuf>,
 
-    /// Memory for pages of the store.
-    #[arg(long, env = "OSTIARY_CACHE_MIB", default_value_t = 256, value_name = "MIB",
+    /// Memory for what has been read before: two thirds for keys and other records, one third for pages of the store.
+    ///
+    /// A million keys that are verified often take about 300 MiB of it.
+    #[arg(long, env = "OSTIARY_CACHE_MIB", default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     pub cache_mib: u32,
 

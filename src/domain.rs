@@ -8,6 +8,7 @@ use std::borrow::Cow;
 pub mod api;
 pub mod audit;
 pub mod capability;
+pub mod card;
 pub mod credits;
 pub mod cut;
 pub mod etag;

@@ -122,7 +122,8 @@ impl Running {
 pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, ServeError> {
     let directory = config.data_dir.clone();
     first_root_key::prepare_directory(&directory)?;
-    let engine = open_store(&directory, config.cache_mib).await?;
+    let memory = Memory::split(config.cache_mib);
+    let engine = open_store(&directory, memory.pages).await?;
     let stored = founding::stored_instant(engine.as_ref()).await?;
     let world = Arc::new(World::real(stored));
     if founding::is_empty(engine.as_ref()).await? {
@@ -145,7 +146,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
         Purging::Allowed
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
-    let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging).await?);
+    let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging, memory.records).await?);
     let proxies = TrustedProxies::new(config.trusted_proxies.unwrap_or_default());
     let serving = Serving { address: config.listen, proxies, drain: config.drain, sweeping: Sweeping::InBackground };
     let running = serve(ostiary, serving, stop).await?;
@@ -153,10 +154,26 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     Ok(running)
 }
 
-async fn open_store(directory: &Path, cache_mib: u32) -> Result<Arc<dyn Engine>, ServeError> {
+/// How the memory for what has been read before is used, in bytes.
+struct Memory {
+    /// For records, decoded.
+    records: u64,
+    /// For pages of the store, which a record is found in that is not remembered.
+    pages: u64,
+}
+
+impl Memory {
+    fn split(mib: u32) -> Self {
+        let bytes = u64::from(mib) << 20;
+        let pages = bytes / 3;
+        Self { records: bytes - pages, pages }
+    }
+}
+
+async fn open_store(directory: &Path, page_bytes: u64) -> Result<Arc<dyn Engine>, ServeError> {
     let epoch = u64::from_be_bytes(World::real(None).random());
     let mut options = RedbOptions::new(directory.join(STORE), epoch);
-    options.cache_bytes = usize::try_from(cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    options.cache_bytes = usize::try_from(page_bytes).unwrap_or(usize::MAX);
     // Opening checks the whole file.
     let opened = tokio::task::spawn_blocking(move || RedbEngine::open(options)).await;
     let engine = opened.map_err(|_| Failure::Panicked)??;

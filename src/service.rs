@@ -36,6 +36,7 @@ pub mod permissions;
 mod quotas;
 pub mod roles;
 pub mod root_keys;
+mod sight;
 mod usage;
 pub mod verify;
 pub mod windows;
@@ -43,6 +44,7 @@ pub mod workspaces;
 
 pub use crate::store::Revision;
 pub use assignments::{Assignment, PermissionAssignment, RoleAssignment};
+pub use sight::Memory;
 pub use usage::RootKeyUsage;
 
 /// How long records stay after they have stopped being good.
@@ -83,6 +85,7 @@ pub struct Ostiary {
     meters: quotas::Meters,
     credits: credits::Purses,
     windows: windows::Registry,
+    memory: Memory,
 }
 
 /// An answer, and the state that it reflects.
@@ -140,8 +143,13 @@ impl Ostiary {
     }
 
     /// The newest revision there is.
-    pub async fn head(&self) -> Result<Revision, Error> {
-        Ok(self.read(None).await?.view.revision())
+    pub fn head(&self) -> Revision {
+        self.memory.head()
+    }
+
+    /// What is remembered of the store between calls.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Looks at a state at least as new as `min_revision`.

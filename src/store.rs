@@ -16,12 +16,16 @@ use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub mod cache;
+pub mod marks;
 pub mod memory;
 pub mod records;
 pub mod redb;
+mod sync;
 pub mod tables;
 pub mod txn;
 
+pub use marks::Marks;
 pub use txn::Txn;
 
 /// The first byte of the keys that engines keep for themselves. No table may use it as its tag.
@@ -52,6 +56,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Finishes what was queued, then refuses everything. Calling it again only waits for the same end.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// The marks that every commit raises for the rows of [`tables::REMEMBERED_ROWS`] that it changes, before it can be
+    /// seen; and the newest revision that can be.
+    fn marks(&self) -> &Arc<Marks>;
 
     /// Whether writes are taken; not while the store recovers from a failed one, and not after closing.
     fn writable(&self) -> bool;

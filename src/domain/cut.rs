@@ -1,7 +1,6 @@
 //! A cut: the revocation of every key that fits a filter, at one moment, however many there are.
 
 use super::id::{ApiId, IdentityId, RoleId, RootKeyId};
-use super::key::Key;
 use super::time::Timestamp;
 use super::value::{Facts, Value};
 
@@ -29,7 +28,7 @@ pub struct CutFilter {
 
 impl CutFilter {
     /// Whether a key fits, as it is.
-    pub fn admits(&self, key: &Key) -> bool {
+    pub fn admits(&self, key: Traces<'_>) -> bool {
         let Self { api, identity, role, created_by, created_from, created_before } = self;
         api.is_none_or(|api| key.api == api)
             && identity.is_none_or(|identity| key.identity == Some(identity))
@@ -55,6 +54,23 @@ impl CutFilter {
     }
 }
 
+/// What a cut looks at of a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Traces<'a> {
+    /// Its API.
+    pub api: ApiId,
+    /// Whose it is.
+    pub identity: Option<IdentityId>,
+    /// The roles it holds.
+    pub roles: &'a [RoleId],
+    /// Who made it.
+    pub created_by: RootKeyId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The revision at which it was written last.
+    pub written: u64,
+}
+
 /// A revocation by filter, as it stands in the workspace's record until every key that it takes has been marked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
@@ -70,7 +86,7 @@ impl Cut {
     /// Whether it takes a key: one that fits and has not been written since.
     ///
     /// Whatever writes a key asks this first, so no later change gets a key past a cut.
-    pub fn takes(&self, key: &Key) -> bool {
+    pub fn takes(&self, key: Traces<'_>) -> bool {
         key.written <= self.revision && self.filter.admits(key)
     }
 }

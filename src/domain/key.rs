@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::Api;
 use super::credits::{Credits, Uses};
+use super::cut::Traces;
 use super::etag::Etag;
 use super::id::{ApiId, IdentityId, KeyId, RoleId, RootKeyId, WorkspaceId};
 use super::identity::limit_facts;
@@ -19,6 +20,7 @@ use super::rotation::{RotationRefused, rest_of_life};
 use super::secret::{Digest, Prefix, Secret};
 use super::time::{Expiry, Timestamp};
 use super::value::{Facts, Metadata, Value};
+use super::workspace::Workspace;
 
 /// How many roles a key can hold.
 pub const ROLES_MAX: usize = 50;
@@ -186,10 +188,12 @@ pub struct Question<'a> {
 pub struct Surroundings<'a> {
     /// Whether the caller may verify keys of the key's API.
     pub caller_may_verify: bool,
-    /// The key's API, unless it has been deleted.
+    /// The key's workspace, with the cuts that may take it.
+    pub home: &'a Workspace,
+    /// The key's API, if there is a record of it.
     pub api: Option<&'a Api>,
     /// The permissions that count: held directly or through a role, all of them existing.
-    pub permissions: &'a [Slug],
+    pub permissions: &'a [&'a Slug],
     /// The rate limits that the call would exceed.
     pub exceeded: &'a [Name],
     /// What is left to use.
@@ -265,38 +269,10 @@ impl Key {
         }
     }
 
-    /// Whether this key is good for what is asked: the meaning of the product, from top to bottom.
-    ///
-    /// Cuts have been applied to it before.
-    pub fn verdict(&self, question: Question<'_>, around: Surroundings<'_>) -> Verdict {
-        let Question { now, audience, client, query, cost } = question;
-        let Surroundings { caller_may_verify, api, permissions, exceeded, uses } = around;
-        let Some(api) = api.filter(|api| api.deleted.is_none()) else { return Verdict::NotFound };
-        if self.presence != Presence::Here || !caller_may_verify || audience.is_some_and(|wanted| wanted != self.api) {
-            return Verdict::NotFound;
-        }
-        if !self.enabled {
-            return Verdict::Disabled;
-        }
-        if self.expiry.has_passed(now) {
-            return Verdict::Expired;
-        }
-        if !api.allowed.admits(client) || !self.allowed.admits(client) {
-            return Verdict::Forbidden;
-        }
-        if let Some(query) = query {
-            let holds = |asked: &str| permissions.iter().any(|slug| slug.covers(asked));
-            if !query.holds(holds) {
-                return Verdict::InsufficientPermissions(query.missing(holds).into_iter().map(str::to_owned).collect());
-            }
-        }
-        if !exceeded.is_empty() {
-            return Verdict::RateLimited(exceeded.iter().map(ToString::to_string).collect());
-        }
-        if !uses.affords(cost) {
-            return Verdict::UsageExceeded;
-        }
-        Verdict::Valid
+    /// What cuts look at.
+    pub fn traces(&self) -> Traces<'_> {
+        let Self { api, identity, ref roles, created_by, created, written, .. } = *self;
+        Traces { api, identity, roles, created_by, created, written }
     }
 
     /// Whether it counts among those that there are: its successor counts for one that has been rerolled.

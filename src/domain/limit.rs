@@ -51,7 +51,7 @@ impl Rate {
 }
 
 /// When a limit applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Application {
     /// To every verification.
     Always,
@@ -60,7 +60,7 @@ pub enum Application {
 }
 
 /// A limit that a key or an identity carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// What it is called; unique where it stands.
     pub name: Name,
@@ -71,7 +71,7 @@ pub struct Limit {
 }
 
 /// The limits of a key or an identity, ordered by name, each name once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Limits(Vec<Limit>);
 
 impl Limits {

@@ -16,7 +16,7 @@ pub const NEW_PERMISSIONS_MAX: usize = 20;
 ///
 /// The id decides: a permission that has been deleted stays deleted, even if its slug is made anew. The slug is kept
 /// beside it because it never changes, so that a query can be answered without looking up every permission held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Held {
     /// Which permission.
     pub id: PermissionId,

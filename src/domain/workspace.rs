@@ -91,7 +91,7 @@ impl Workspace {
             Presence::Here => None,
             Presence::Deleted(at) => Some(at),
         };
-        match self.cuts.iter().find(|cut| cut.takes(&key)) {
+        match self.cuts.iter().find(|cut| cut.takes(key.traces())) {
             Some(&Cut { revision, at, filter: _ }) => {
                 let presence = Presence::Revoked { at, by: revision, deleted };
                 Key { presence, updated: at, etag: key.etag.next(), ..key }

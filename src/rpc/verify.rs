@@ -11,8 +11,7 @@ use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
-use crate::service::identities::CountedIdentity;
-use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion};
+use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion, WholeKey};
 use crate::service::windows::Standing;
 use crate::service::{Done, Revision};
 
@@ -37,15 +36,12 @@ pub(super) async fn verify_key(
 ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
     let (caller, request) = admitted(request)?;
     let (question, min_revision) = question(request)?;
-    let (detail, client) = (question.detail, question.client);
+    let client = question.client;
     let done = desk.ostiary.verify_key(&caller, question, min_revision).await?;
     if done.answer.verdict == Verdict::NotFound {
         desk.hold_back(desk.unknown(&caller, client)).await;
     }
-    answer(&caller, done, |meta, verification| pb::VerifyKeyResponse {
-        meta,
-        verdict: Some(shown(verification, detail)),
-    })
+    answer(&caller, done, |meta, verification| pb::VerifyKeyResponse { meta, verdict: Some(shown(verification)) })
 }
 
 /// The answer to one of many questions.
@@ -66,7 +62,7 @@ async fn item(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Re
     let Done { answer, revision } = desk.ostiary.verify_key(caller, question, min_revision).await?;
     let unknown = answer.verdict == Verdict::NotFound;
     let held = if unknown { desk.unknown(caller, client) } else { None };
-    Ok(Item { verdict: shown(answer, Detail::Basic), revision, held })
+    Ok(Item { verdict: shown(answer), revision, held })
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
@@ -182,7 +178,7 @@ fn shown_outcome(outcome: LimitOutcome) -> pb::RateLimitOutcome {
     }
 }
 
-fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
+fn shown(verification: Verification) -> pb::Verdict {
     let Verification { verdict, key } = verification;
     let code = match &verdict {
         Verdict::Valid => pb::VerificationCode::Valid,
@@ -200,26 +196,24 @@ fn shown(verification: Verification, detail: Detail) -> pb::Verdict {
         reason: verdict.reason(),
         ..Default::default()
     };
-    let Some(VerifiedKey { key, powers, identity, uses, limits }) = key else { return bare };
+    let Some(VerifiedKey { id, api, expiry, external_id, uses, limits, whole }) = key else { return bare };
     let basic = pb::Verdict {
-        key_id: Some(key.id.to_string()),
-        api_id: Some(key.api.to_string()),
-        expire_time: expire_time(key.expiry),
-        external_id: identity.as_ref().map(|identity| identity.external_id.to_string()),
+        key_id: Some(id.to_string()),
+        api_id: Some(api.to_string()),
+        expire_time: expire_time(expiry),
+        external_id: external_id.map(|external_id| external_id.to_string()),
         remaining_credits: remaining(uses),
         rate_limits: limits.into_iter().map(shown_outcome).collect(),
         ..bare
     };
-    match (detail, powers) {
-        (Detail::Full, Some(powers)) => pb::Verdict {
-            name: Some(key.name.to_string()),
-            metadata: metadata(&key.metadata),
-            enabled: Some(key.enabled),
-            permissions: powers.permissions.iter().map(ToString::to_string).collect(),
-            roles: key_roles(powers.roles),
-            identity: identity.map(|identity| CountedIdentity { identity, key_count: powers.key_count }.into()),
-            ..basic
-        },
-        (Detail::Full, None) | (Detail::Basic, _) => basic,
+    let Some(WholeKey { key, roles, permissions, identity }) = whole.map(|whole| *whole) else { return basic };
+    pb::Verdict {
+        name: Some(key.name.to_string()),
+        metadata: metadata(&key.metadata),
+        enabled: Some(key.enabled),
+        permissions: permissions.iter().map(ToString::to_string).collect(),
+        roles: key_roles(roles),
+        identity: identity.map(Into::into),
+        ..basic
     }
 }

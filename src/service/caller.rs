@@ -13,13 +13,14 @@ use crate::domain::capability::{Capability, Grant, Resource};
 use crate::domain::id::{RootKeyId, WorkspaceId};
 use crate::domain::kind::Kind;
 use crate::domain::root_key::RootKey;
-use crate::domain::secret::{Prefix, Secret};
+use crate::domain::secret::{self, Prefix, Secret};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Workspace};
 use crate::error::{Error, Unrecognised};
 use crate::store::tables;
 
-use super::{Ostiary, Reading};
+use super::Ostiary;
+use super::sight::{Seen, Sight};
 
 /// The call that somebody makes: what is known of it before its message is read.
 #[derive(Debug, Clone, Default)]
@@ -72,8 +73,8 @@ impl Idempotency {
 /// Somebody who has proven to hold a good root key.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    root_key: Arc<RootKey>,
-    workspace: Arc<Workspace>,
+    pub(super) root_key: Seen<RootKey>,
+    pub(super) workspace: Seen<Workspace>,
     /// The call that they make.
     pub call: Call,
 }
@@ -88,22 +89,27 @@ pub struct Permit<'a> {
 impl Caller {
     /// The caller's root key, as it was when the call began.
     pub fn root_key(&self) -> &RootKey {
-        &self.root_key
+        &self.root_key.record
     }
 
     /// The caller's workspace.
     pub fn workspace(&self) -> &Workspace {
-        &self.workspace
+        &self.workspace.record
     }
 
     /// The one workspace that the caller reaches.
     pub fn workspace_id(&self) -> WorkspaceId {
-        self.workspace.id
+        self.workspace().id
+    }
+
+    /// Where the caller's root key lies.
+    pub(super) fn row(&self) -> (WorkspaceId, RootKeyId) {
+        (self.workspace_id(), self.root_key().id)
     }
 
     /// That the caller may do this to some object at least; otherwise it is denied before anything is looked up.
     pub fn permit(&self, capability: Capability) -> Result<Permit<'_>, Error> {
-        if holds_any(&self.root_key, &self.workspace, capability) {
+        if holds_any(self.root_key(), self.workspace(), capability) {
             Ok(Permit { caller: self, need: Some(capability) })
         } else {
             Err(Error::PermissionMissing(capability))
@@ -112,17 +118,17 @@ impl Caller {
 
     /// Whether the caller may do this to the object of that id.
     pub fn may(&self, capability: Capability, id: impl std::fmt::Display) -> bool {
-        allowing(&self.root_key, &self.workspace, capability, Some(&id.to_string())).is_some()
+        allowing(self.root_key(), self.workspace(), capability, Some(&id.to_string())).is_some()
     }
 
     /// Which of the caller's permissions lets it do this to the object of that id.
     pub(super) fn allowing(&self, capability: Capability, id: &str) -> Option<&Grant> {
-        allowing(&self.root_key, &self.workspace, capability, Some(id))
+        allowing(self.root_key(), self.workspace(), capability, Some(id))
     }
 
     /// Which of the caller's permissions lets it do this as such.
     pub(super) fn allowing_whole(&self, capability: Capability) -> Option<&Grant> {
-        allowing(&self.root_key, &self.workspace, capability, None)
+        allowing(self.root_key(), self.workspace(), capability, None)
     }
 }
 
@@ -179,14 +185,10 @@ impl Ostiary {
         if !secret.has_prefix(&Prefix::root_key()) || !secret.well_formed() {
             return Err(refuse(Unrecognised::Invalid));
         }
-        let reading = self.read(None).await?;
-        let view = reading.view();
-        let Some(row) = tables::ROOT_KEY_DIGESTS.read(view, &(secret.digest().bytes(),)).await? else {
-            return Err(refuse(Unrecognised::Invalid));
-        };
-        let (root_key, workspace) = self.recognised(&reading, row, call.remote).await?;
-        self.usage.root_key_used(row, reading.now);
-        Ok(Caller { root_key: Arc::new(root_key), workspace: Arc::new(workspace), call })
+        let (root_key, workspace) = self.recognised(secret.digest(), call.remote).await?;
+        let caller = Caller { root_key, workspace, call };
+        self.usage.root_key_used(caller.row(), self.world.now());
+        Ok(caller)
     }
 
     /// The caller of a message in a stream that was opened before, as they are now.
@@ -196,7 +198,7 @@ impl Ostiary {
     /// capability for nothing any more.
     pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
         let again = self.look_again(caller, capability).await?;
-        self.usage.root_key_used((again.workspace_id(), again.root_key.id), self.world.now());
+        self.usage.root_key_used(again.row(), self.world.now());
         Ok(again)
     }
 
@@ -205,25 +207,35 @@ impl Ostiary {
     /// # Errors
     /// As [`Ostiary::readmit`].
     pub async fn look_again(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
-        let reading = self.read(None).await?;
-        let row = (caller.workspace_id(), caller.root_key.id);
-        let (root_key, workspace) = self.recognised(&reading, row, caller.call.remote).await?;
-        let again = Caller { root_key: Arc::new(root_key), workspace: Arc::new(workspace), call: caller.call.clone() };
+        let (root_key, workspace) = self.recognised(caller.root_key().digest, caller.call.remote).await?;
+        let again = Caller { root_key, workspace, call: caller.call.clone() };
         again.permit(capability)?;
         Ok(again)
     }
 
-    /// A root key and its workspace as they are in a view, if the root key is good there.
-    pub(super) async fn recognised(
+    /// A root key and its workspace as they are, if the root key is good.
+    async fn recognised(
         &self,
-        reading: &Reading,
-        row: (WorkspaceId, RootKeyId),
+        digest: secret::Digest,
         remote: Option<IpAddr>,
-    ) -> Result<(RootKey, Workspace), Error> {
-        let root_key = tables::ROOT_KEYS.read(reading.view(), &row).await?;
-        let workspace = tables::WORKSPACES.read(reading.view(), &(row.0,)).await?;
-        recognise(root_key.as_ref(), workspace.as_ref(), remote, reading.now).map_err(Error::Unauthenticated)?;
-        root_key.zip(workspace).ok_or(Error::Unauthenticated(Unrecognised::Invalid))
+    ) -> Result<(Seen<RootKey>, Seen<Workspace>), Error> {
+        let mut sight = Sight::remembering(self);
+        loop {
+            let root_key = sight.root_key(digest).await?;
+            let workspace = match &root_key {
+                Some(root_key) => {
+                    let home = root_key.record.workspace;
+                    sight.record(&tables::WORKSPACES, &(home,)).await?
+                }
+                None => None,
+            };
+            if sight.holds_at().is_some() {
+                let records = (root_key.as_ref().map(|seen| &seen.record), workspace.as_ref().map(|seen| &seen.record));
+                recognise(records.0, records.1, remote, self.world.now()).map_err(Error::Unauthenticated)?;
+                return root_key.zip(workspace).ok_or(Error::Unauthenticated(Unrecognised::Invalid));
+            }
+            sight = Sight::anew(self, self.engine.view().await?);
+        }
     }
 
     /// Counts that this permission of the caller's is what allowed a call.
@@ -242,7 +254,7 @@ impl Ostiary {
         let each = ids.filter_map(|id| caller.allowing(capability, &id.to_string()));
         let grants: BTreeSet<&Grant> = caller.allowing_whole(capability).into_iter().chain(each).collect();
         for grant in grants {
-            self.allowed_by((caller.workspace_id(), caller.root_key.id), grant, now);
+            self.allowed_by((caller.workspace_id(), caller.root_key().id), grant, now);
         }
     }
 
@@ -256,7 +268,7 @@ impl Ostiary {
         now: Timestamp,
     ) -> Result<(), Error> {
         let grant = caller.allowing(capability, &id.to_string()).ok_or_else(|| Error::not_found(kind, name))?;
-        self.allowed_by((caller.workspace_id(), caller.root_key.id), grant, now);
+        self.allowed_by((caller.workspace_id(), caller.root_key().id), grant, now);
         Ok(())
     }
 }

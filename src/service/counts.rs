@@ -3,7 +3,7 @@
 use crate::domain::id::{ApiId, IdentityId, NamespaceId, RoleId, WorkspaceId};
 use crate::error::Error;
 use crate::store::tables::{self, Counted};
-use crate::store::{Stop, Txn};
+use crate::store::{Stop, Txn, View};
 
 use super::Reading;
 
@@ -168,6 +168,11 @@ pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), 
     Ok(())
 }
 
+/// How many keys belong to an identity, in a view.
+pub async fn keys_of_identity_in(view: &dyn View, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Error> {
+    Ok(tables::COUNTS.read(view, &key_of_identity(workspace, identity)).await?.unwrap_or(0))
+}
+
 impl Reading {
     /// How many keys an API has.
     pub(super) async fn keys_of_api(&self, workspace: WorkspaceId, api: ApiId) -> Result<u64, Error> {
@@ -176,7 +181,7 @@ impl Reading {
 
     /// How many keys an identity has.
     pub(super) async fn keys_of_identity(&self, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Error> {
-        Ok(tables::COUNTS.read(self.view(), &key_of_identity(workspace, identity)).await?.unwrap_or(0))
+        keys_of_identity_in(self.view(), workspace, identity).await
     }
 
     /// How many exceptions a namespace has.

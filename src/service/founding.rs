@@ -10,6 +10,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::Error;
+use crate::store::cache::Cache;
 use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
 use crate::world::World;
 
@@ -91,21 +92,25 @@ fn founded(tx: &mut Txn<'_>, founding: &Founding) -> Result<Decision, Stop> {
 }
 
 impl Ostiary {
-    /// Opens a store that has been founded.
+    /// Opens a store that has been founded. `cache_bytes` is how much memory the records may take that are remembered.
     pub async fn open(
         engine: Arc<dyn Engine>,
         world: Arc<World>,
         retention: Retention,
         purging: Purging,
+        cache_bytes: u64,
     ) -> Result<Self, Error> {
         let view = engine.view().await?;
         let operator = tables::OPERATOR.read(view.as_ref(), &()).await?;
         let page_key = tables::PAGE_KEY.read(view.as_ref(), &()).await?;
+        let epoch = view.revision().epoch;
         drop(view);
         let (Some(operator), Some(page_key)) = (operator, page_key) else {
             return Err(Error::Internal("the store has not been founded".to_owned()));
         };
+        let cache = Cache::new(Arc::clone(engine.marks()), cache_bytes);
         Ok(Self {
+            memory: super::Memory::new(cache, epoch),
             engine,
             world,
             retention,

@@ -17,10 +17,10 @@ use crate::domain::rotation::{Rotated, RotationRefused, may_live};
 use crate::domain::secret::{Prefix, Secret};
 use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::workspace::Workspace;
-use crate::error::{Error, Obstacle};
+use crate::error::{Error, Obstacle, Unrecognised};
 use crate::store::{Stop, Txn, tables};
 
-use super::caller::Caller;
+use super::caller::{Caller, recognise};
 use super::change::{Change, Effect, Halt};
 use super::counts::{self, By};
 use super::due;
@@ -303,8 +303,13 @@ impl Ostiary {
     ) -> Result<Done<(DescribedRootKey, Workspace)>, Error> {
         let reading = self.read(min_revision).await?;
         // Read and recognised anew, so that the answer is as new as the revision that is told with it.
-        let row = (caller.workspace_id(), caller.root_key().id);
-        let (root_key, workspace) = self.recognised(&reading, row, caller.call.remote).await?;
+        let root_key = tables::ROOT_KEYS.read(reading.view(), &caller.row()).await?;
+        let workspace = tables::WORKSPACES.read(reading.view(), &(caller.workspace_id(),)).await?;
+        recognise(root_key.as_ref(), workspace.as_ref(), caller.call.remote, reading.now)
+            .map_err(Error::Unauthenticated)?;
+        let (Some(root_key), Some(workspace)) = (root_key, workspace) else {
+            return Err(Error::Unauthenticated(Unrecognised::Invalid));
+        };
         let described = self.described_root_key(&reading, root_key).await?;
         Ok(reading.done((described, workspace)))
     }

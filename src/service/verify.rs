@@ -1,15 +1,17 @@
 //! Verifying a key: the call that everything else exists for.
 //!
-//! It gathers what the verdict needs from one view and lets [`Key::verdict`] say what it comes to. No answer is kept:
+//! It gathers what the verdict needs, as it is at one moment, and lets [`Card::verdict`] say what it comes to. No answer is kept:
 //! each call looks at the state as it is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::domain::api::Api;
 use crate::domain::capability::Capability;
+use crate::domain::card::Card;
 use crate::domain::credits::{Meter, Uses};
-use crate::domain::id::{ApiId, PermissionId, WorkspaceId};
+use crate::domain::id::{ApiId, KeyId, PermissionId, WorkspaceId};
 use crate::domain::identity::Identity;
 use crate::domain::key::{Key, Question, RoleRef, Surroundings, Verdict};
 use crate::domain::limit::{self, Applied, Named, NoSuchLimit};
@@ -18,14 +20,17 @@ use crate::domain::permission::Slug;
 use crate::domain::query::Query;
 use crate::domain::role::{Held, Role};
 use crate::domain::secret::Secret;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::window::Admission;
+use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::store::tables::{self, Subject};
 
 use super::caller::Caller;
+use super::counts::keys_of_identity_in;
 use super::credits::{Account, Payment, Reservation};
-use super::described::references;
+use super::identities::CountedIdentity;
+use super::sight::{Seen, Sight};
 use super::windows::{Ask, Standing};
 use super::{Done, Ostiary, Reading, Revision};
 
@@ -80,16 +85,20 @@ pub struct Verification {
 /// A key as a verification tells of it.
 #[derive(Debug, Clone)]
 pub struct VerifiedKey {
-    /// The record.
-    pub key: Key,
-    /// Whose it is.
-    pub identity: Option<Identity>,
+    /// Its id.
+    pub id: KeyId,
+    /// The set that it is part of.
+    pub api: ApiId,
+    /// How long it lives.
+    pub expiry: Expiry,
+    /// What the developer calls its identity.
+    pub external_id: Option<Name>,
     /// What is left to use.
     pub uses: Uses,
     /// What the limits that applied say, if it got that far.
     pub limits: Vec<LimitOutcome>,
-    /// What it may do and through which roles, if the caller asked for all.
-    pub powers: Option<Powers>,
+    /// All about it, if the caller asked for that.
+    pub whole: Option<Box<WholeKey>>,
 }
 
 /// What a limit says to a call.
@@ -101,78 +110,122 @@ pub struct LimitOutcome {
     pub standing: Standing,
 }
 
-/// What a key may do and through which roles.
+/// All about a key.
 #[derive(Debug, Clone)]
-pub struct Powers {
+pub struct WholeKey {
+    /// The record.
+    pub key: Key,
     /// Its roles that exist.
     pub roles: Vec<RoleRef>,
     /// Everything that it may do, directly or through a role.
     pub permissions: Vec<Slug>,
-    /// How many keys its identity has.
-    pub key_count: u64,
+    /// Whose it is.
+    pub identity: Option<CountedIdentity>,
 }
 
 /// A key with what its verdict depends on.
 struct Gathered {
-    key: Key,
-    api: Option<Api>,
-    roles: Vec<Role>,
-    identity: Option<Identity>,
+    card: Seen<Card>,
+    home: Seen<Workspace>,
+    api: Option<Seen<Api>>,
+    roles: Vec<Seen<Role>>,
+    identity: Option<Seen<Identity>>,
     meter: Option<Meter>,
+    /// Those of the permissions that it holds and that the caller asks for which exist.
+    living: Vec<PermissionId>,
+    whole: Option<Box<WholeKey>>,
 }
 
-impl Reading {
-    async fn gather(&self, workspace: WorkspaceId, secret: &Secret) -> Result<Option<Gathered>, Error> {
-        let home = self.home(workspace).await?;
-        let Some(key) = self.key_of_secret(&home, secret).await? else { return Ok(None) };
-        let api = tables::APIS.read(self.view(), &(workspace, key.api)).await?;
-        let roles = self.living_roles(workspace, &key.roles).await?;
-        let identity = self.living_identity(workspace, key.identity).await?;
-        let meter = match key.meter {
+impl Sight<'_> {
+    async fn gather(&mut self, home: Seen<Workspace>, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
+        let workspace = home.record.id;
+        let Some(card) = self.card(&home.record, &question.secret).await? else { return Ok(None) };
+        let traits = &card.record.traits;
+        let api = self.record(&tables::APIS, &(workspace, traits.api)).await?;
+        let mut roles = Vec::with_capacity(traits.roles.len());
+        for id in &traits.roles {
+            let role = self.record(&tables::ROLES, &(workspace, *id)).await?;
+            roles.extend(role.filter(|role| role.record.deleted.is_none()));
+        }
+        let identity = match card.record.identity {
+            Some(id) => self.record(&tables::IDENTITIES, &(workspace, id)).await?,
+            None => None,
+        };
+        let meter = match card.record.meter {
             Some(lineage) => {
-                let meter = tables::METERS.read(self.view(), &(workspace, lineage)).await?;
+                let meter = self.record(&tables::METERS, &(workspace, lineage)).await?;
                 // Without it the key would be good for ever.
-                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?)
+                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?.record)
             }
             None => None,
         };
-        Ok(Some(Gathered { key, api, roles, identity, meter }))
+        let identity = identity.filter(|identity| identity.record.deleted.is_none());
+        let mut gathered = Gathered { card, home, api, roles, identity, meter, living: Vec::new(), whole: None };
+        if let Some(query) = &question.query {
+            let asked_for = |held: &Held| query.permissions().any(|asked| held.slug.covers(asked));
+            gathered.living = self.living(workspace, gathered.held().filter(|held| asked_for(held))).await?;
+        }
+        if question.detail == Detail::Full {
+            gathered.whole = self.whole(&gathered).await?.map(Box::new);
+        }
+        Ok(Some(gathered))
     }
 
-    /// Those of the permissions that exist and that anybody asks for.
-    async fn effective(
-        &self,
+    /// Those of the permissions that exist.
+    async fn living(
+        &mut self,
         workspace: WorkspaceId,
         held: impl Iterator<Item = &Held>,
-        asked_for: impl Fn(&Slug) -> bool,
-    ) -> Result<Vec<Slug>, Error> {
-        let candidates: HashMap<PermissionId, &Slug> =
-            held.filter(|held| asked_for(&held.slug)).map(|held| (held.id, &held.slug)).collect();
-        let mut living = BTreeSet::new();
-        for (id, slug) in candidates {
-            if self.lives(workspace, id).await? {
-                living.insert(slug.clone());
+    ) -> Result<Vec<PermissionId>, Error> {
+        let mut living = Vec::new();
+        for held in held {
+            let permission = self.record(&tables::PERMISSIONS, &(workspace, held.id)).await?;
+            if permission.is_some_and(|permission| permission.record.deleted.is_none()) {
+                living.push(held.id);
             }
         }
-        Ok(living.into_iter().collect())
+        Ok(living)
+    }
+
+    async fn whole(&mut self, gathered: &Gathered) -> Result<Option<WholeKey>, Error> {
+        let workspace = gathered.home.record.id;
+        let living = self.living(workspace, gathered.held()).await?;
+        let living: HashSet<PermissionId> = living.into_iter().collect();
+        let slugs = gathered.held().filter(|held| living.contains(&held.id)).map(|held| held.slug.clone());
+        let permissions: BTreeSet<Slug> = slugs.collect();
+        let roles = gathered.roles.iter();
+        let roles = roles.map(|role| RoleRef { id: role.record.id, name: role.record.name.clone() }).collect();
+        let view = self.view().await?;
+        let identity = match &gathered.identity {
+            Some(identity) => {
+                let identity = identity.record.clone();
+                let key_count = keys_of_identity_in(view, workspace, identity.id).await?;
+                Some(CountedIdentity { identity, key_count })
+            }
+            None => None,
+        };
+        let key = tables::KEYS.read(view, &(workspace, gathered.card.record.id)).await?;
+        let permissions = permissions.into_iter().collect();
+        Ok(key.map(|key| WholeKey { key, roles, permissions, identity }))
     }
 }
 
 impl Gathered {
     /// Everything that the key holds, directly or through a role. Some of it may have been deleted since.
     fn held(&self) -> impl Iterator<Item = &Held> {
-        self.key.permissions.iter().chain(self.roles.iter().flat_map(|role| &role.permissions))
+        let direct = self.card.record.traits.permissions.iter();
+        direct.chain(self.roles.iter().flat_map(|role| &role.record.permissions))
     }
 
     fn account(&self) -> Account {
-        (self.key.workspace, self.key.lineage())
+        (self.home.record.id, self.card.record.lineage())
     }
 
     /// With whom a limit counts.
     fn subject(&self, counting: limit::Counting) -> Subject {
         match (counting, &self.identity) {
-            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.id),
-            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.key.lineage()),
+            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.record.id),
+            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.card.record.lineage()),
         }
     }
 }
@@ -180,7 +233,7 @@ impl Gathered {
 /// What looking at a key came to.
 enum Judged {
     /// This.
-    Answer(Box<Verification>),
+    Answer(Verification),
     /// All is well, but what the call costs must be reserved first.
     Short(Account),
 }
@@ -199,9 +252,10 @@ impl Ostiary {
         caller.permit(Capability::VerifyKey)?;
         let mut refused = None;
         loop {
-            let reading = self.read(min_revision).await?;
-            let account = match self.judge(caller, &reading, &question, refused).await? {
-                Judged::Answer(verification) => return Ok(reading.done(*verification)),
+            let (gathered, revision) = self.gathered(caller, &question, min_revision).await?;
+            let Some(gathered) = gathered else { return Ok(Done { answer: unknown(), revision }) };
+            let account = match self.judge(caller, gathered, &question, refused).await? {
+                Judged::Answer(answer) => return Ok(Done { answer, revision }),
                 Judged::Short(account) => account,
             };
             // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
@@ -212,43 +266,64 @@ impl Ostiary {
         }
     }
 
-    /// Looks at a key once. Between the limits and the credits nothing waits, so that both are consumed or neither.
+    /// The key that is asked about, with what its verdict depends on, as all of it was at one moment.
+    async fn gathered(
+        &self,
+        caller: &Caller,
+        question: &VerifyQuestion,
+        min_revision: Option<Revision>,
+    ) -> Result<(Option<Gathered>, Revision), Error> {
+        let head = self.memory.head();
+        let reached = min_revision.is_none_or(|least| least.epoch == head.epoch && least.counter <= head.counter);
+        if reached && question.detail == Detail::Basic {
+            let mut sight = Sight::remembering(self);
+            sight.include(&caller.workspace);
+            let gathered = sight.gather(Arc::clone(&caller.workspace), question).await?;
+            if let Some(revision) = sight.holds_at() {
+                return Ok((gathered, revision));
+            }
+        }
+        let Reading { view, .. } = self.read(min_revision).await?;
+        let revision = view.revision();
+        let mut sight = Sight::anew(self, view);
+        let home = sight.record(&tables::WORKSPACES, &(caller.workspace_id(),)).await?;
+        let home = home.ok_or_else(|| Error::Internal("a recognised caller has no workspace".to_owned()))?;
+        Ok((sight.gather(home, question).await?, revision))
+    }
+
+    /// Says what a key is good for. Between the limits and the credits nothing waits, so that both are consumed or
+    /// neither.
     async fn judge(
         &self,
         caller: &Caller,
-        reading: &Reading,
+        gathered: Gathered,
         question: &VerifyQuestion,
         refused: Option<Uses>,
     ) -> Result<Judged, Error> {
-        let VerifyQuestion { secret, audience, client, query, cost, limits: named, detail, counting } = question;
-        let (workspace, now) = (caller.workspace_id(), reading.now);
-        let unknown = || Judged::Answer(Box::new(Verification { verdict: Verdict::NotFound, key: None }));
-        let Some(gathered) = reading.gather(workspace, secret).await? else { return Ok(unknown()) };
-        let grant = caller.allowing(Capability::VerifyKey, &gathered.key.api.to_string());
-        let permissions = match query {
-            None => Vec::new(),
-            Some(query) => {
-                let asked_for = |slug: &Slug| query.permissions().any(|asked| slug.covers(asked));
-                reading.effective(workspace, gathered.held(), asked_for).await?
-            }
-        };
+        let VerifyQuestion { secret: _, audience, client, query, cost, limits: named, detail: _, counting } = question;
+        let now = self.world.now();
+        let (card, traits) = (&gathered.card.record, &gathered.card.record.traits);
+        let grant = caller.allowing(Capability::VerifyKey, &traits.api.to_string());
+        let permissions: Vec<&Slug> =
+            gathered.held().filter(|held| gathered.living.contains(&held.id)).map(|held| &held.slug).collect();
         let asked = Question { now, audience: *audience, client: *client, query: query.as_ref(), cost: *cost };
         let verdict = |exceeded: &[Name], uses| {
             let around = Surroundings {
                 caller_may_verify: grant.is_some(),
-                api: gathered.api.as_ref(),
+                home: &gathered.home.record,
+                api: gathered.api.as_ref().map(|api| &api.record),
                 permissions: &permissions,
                 exceeded,
                 uses,
             };
-            gathered.key.verdict(asked, around)
+            card.verdict(asked, around)
         };
         let at_first = verdict(&[], Uses::Unlimited);
         if at_first == Verdict::NotFound {
-            return Ok(unknown());
+            return Ok(Judged::Answer(unknown()));
         }
-        let identity_limits = gathered.identity.as_ref().map(|identity| &identity.limits);
-        let applied = limit::applied(&gathered.key.limits, identity_limits, named).map_err(|NoSuchLimit(index)| {
+        let identity_limits = gathered.identity.as_ref().map(|identity| &identity.record.limits);
+        let applied = limit::applied(&traits.limits, identity_limits, named).map_err(|NoSuchLimit(index)| {
             Error::field(format!("rate_limits[{index}].name"), "must be a limit of the key or of its identity")
         })?;
         let consumed = if at_first == Verdict::Valid {
@@ -266,25 +341,21 @@ impl Ostiary {
         let paid = counting == &Counting::Use && refused.is_none() && exceeded.is_empty();
         let verdict = verdict(&exceeded, if paid { Uses::Unlimited } else { uses });
         if let Some(grant) = grant {
-            self.allowed_by((workspace, caller.root_key().id), grant, now);
+            self.allowed_by(caller.row(), grant, now);
         }
         if verdict == Verdict::Valid && *counting == Counting::Use {
-            self.usage.key_used((workspace, gathered.key.id), now);
+            self.usage.key_used((traits.workspace, card.id), now);
         }
-        let powers = match detail {
-            Detail::Basic => None,
-            Detail::Full => Some(Powers {
-                roles: references(&gathered.roles),
-                permissions: reading.effective(workspace, gathered.held(), |_| true).await?,
-                key_count: match &gathered.identity {
-                    Some(identity) => reading.keys_of_identity(workspace, identity.id).await?,
-                    None => 0,
-                },
-            }),
+        let key = VerifiedKey {
+            id: card.id,
+            api: traits.api,
+            expiry: card.expiry,
+            external_id: gathered.identity.as_ref().map(|identity| identity.record.external_id.clone()),
+            uses,
+            limits,
+            whole: gathered.whole,
         };
-        let Gathered { key, identity, .. } = gathered;
-        let key = VerifiedKey { key, identity, uses, limits, powers };
-        Ok(Judged::Answer(Box::new(Verification { verdict, key: Some(key) })))
+        Ok(Judged::Answer(Verification { verdict, key: Some(key) }))
     }
 
     /// Counts the call against its limits and pays for it, or neither. None if what it costs must be reserved first.
@@ -296,7 +367,7 @@ impl Ostiary {
         refused_credits: Option<Uses>,
         now: Timestamp,
     ) -> Result<Option<Consumed>, Error> {
-        let workspace = gathered.key.workspace;
+        let workspace = gathered.home.record.id;
         let asks: Vec<Ask<'_>> = applied
             .iter()
             .map(|applied| Ask {
@@ -361,6 +432,11 @@ impl Ostiary {
         let credits = gathered.meter.and_then(|meter| self.credits.reserved(gathered.account()).shown(&meter, now));
         credits.map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining))
     }
+}
+
+/// The answer about a key that there isn't, as far as the caller may know.
+fn unknown() -> Verification {
+    Verification { verdict: Verdict::NotFound, key: None }
 }
 
 /// What a call has taken, or would take.

@@ -12,9 +12,11 @@ use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 
+use super::marks::MARKS;
 use super::txn::{self, Writes};
 use super::{
-    Again, Body, Commit, Decision, Engine, Failure, Feed, Priority, Revision, Row, Stop, View, reserved, shown,
+    Again, Body, Commit, Decision, Engine, Failure, Feed, Marks, Priority, Revision, Row, Stop, View, reserved, shown,
+    tables,
 };
 
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -23,6 +25,7 @@ type Rows = BTreeMap<Bytes, Bytes>;
 pub struct MemoryEngine {
     state: Mutex<State>,
     feed: Arc<Feed>,
+    marks: Arc<Marks>,
 }
 
 /// Views share the rows; a commit copies them only while some view still looks at them.
@@ -41,7 +44,11 @@ impl MemoryEngine {
     /// An empty store of this epoch.
     pub fn new(epoch: u64) -> Self {
         let head = Revision { epoch, counter: 0 };
-        Self { state: Mutex::new(State { rows: Arc::default(), head, closed: false }), feed: Feed::new(head) }
+        Self {
+            state: Mutex::new(State { rows: Arc::default(), head, closed: false }),
+            feed: Feed::new(head),
+            marks: Arc::new(Marks::new(0, MARKS)),
+        }
     }
 
     fn run(&self, mut body: Body) -> Result<Revision, Failure> {
@@ -54,6 +61,9 @@ impl MemoryEngine {
         if writes.is_empty() {
             return Ok(state.head);
         }
+        for key in writes.keys().filter(|key| tables::is_marked(key) && state.rows.contains_key(*key)) {
+            self.marks.raise(self.marks.spot(key), next.counter);
+        }
         let rows = Arc::make_mut(&mut state.rows);
         for (key, value) in &writes {
             match value {
@@ -62,6 +72,7 @@ impl MemoryEngine {
             };
         }
         state.head = next;
+        self.marks.reach(next.counter);
         self.feed.publish([Commit { revision: next, rows: writes.into_iter().collect() }]);
         Ok(next)
     }
@@ -111,6 +122,10 @@ impl Engine for MemoryEngine {
         self.state.lock().closed = true;
         self.feed.close();
         Box::pin(ready(()))
+    }
+
+    fn marks(&self) -> &Arc<Marks> {
+        &self.marks
     }
 
     fn writable(&self) -> bool {

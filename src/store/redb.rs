@@ -19,7 +19,8 @@ use self::file::Opener;
 use self::queue::{Job, Queue};
 use self::view::RedbView;
 use self::writer::Writer;
-use super::{Body, Commit, Engine, Failure, Feed, Priority, Revision, View};
+use super::marks::MARKS;
+use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View};
 
 mod file;
 mod queue;
@@ -61,6 +62,7 @@ struct Shared {
     epoch: u64,
     queue: Queue,
     feed: Arc<Feed>,
+    marks: Arc<Marks>,
     /// Readers only look at it under the lock, so that the writer can take it out whole.
     open: RwLock<Option<Open>>,
     ended: watch::Sender<bool>,
@@ -98,6 +100,7 @@ impl RedbEngine {
             epoch: opened.head.epoch,
             queue: Queue::default(),
             feed: Feed::new(opened.head),
+            marks: Arc::new(Marks::new(opened.head.counter, MARKS)),
             open: RwLock::new(Some(Open { database: Arc::clone(&database), opening: 0 })),
             ended: watch::Sender::new(false),
         });
@@ -131,6 +134,10 @@ impl Engine for RedbEngine {
             // An error means that the sender is gone, and this engine holds it.
             let _ = self.shared.ended.subscribe().wait_for(|&ended| ended).await;
         })
+    }
+
+    fn marks(&self) -> &Arc<Marks> {
+        &self.shared.marks
     }
 
     fn writable(&self) -> bool {

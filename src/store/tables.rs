@@ -9,6 +9,8 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use bytes::BufMut;
+
 use crate::domain::api::Api;
 use crate::domain::audit::Event;
 use crate::domain::credits::Meter;
@@ -26,6 +28,8 @@ use crate::domain::window::Window;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage::Remembered;
 
+use super::cache::Place;
+use super::marks::{Marks, Spot};
 use super::records::{ChainHead, Record, Usage};
 use super::{Failure, Stop, Txn, View};
 
@@ -122,6 +126,16 @@ tables! {
     AUDIT_CHAIN = 0x71, "audit_chain", () => ChainHead;
 }
 
+/// The tables whose records are remembered, and so whose changes raise marks. What is written often and never remembered
+/// stays out, so that it does not push others' marks up.
+const MARKED: [u8; 8] =
+    [WORKSPACES.tag, ROOT_KEYS.tag, APIS.tag, KEYS.tag, METERS.tag, ROLES.tag, PERMISSIONS.tag, IDENTITIES.tag];
+
+/// Whether a change of the row with this key raises its mark.
+pub(super) fn is_marked(key: &[u8]) -> bool {
+    key.first().is_some_and(|tag| MARKED.contains(tag))
+}
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
@@ -184,7 +198,7 @@ pub enum Task {
 /// A part of a key.
 pub trait Part: Sized {
     /// Appends its bytes.
-    fn write(&self, bytes: &mut Vec<u8>);
+    fn write(&self, bytes: &mut impl BufMut);
     /// Takes its bytes off the front.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
 }
@@ -196,8 +210,8 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 impl<const N: usize> Part for [u8; N] {
-    fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self);
+    fn write(&self, bytes: &mut impl BufMut) {
+        bytes.put_slice(self);
     }
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         take(bytes)
@@ -207,8 +221,8 @@ impl<const N: usize> Part for [u8; N] {
 macro_rules! id_parts {
     ($($id:ty),*) => {$(
         impl Part for $id {
-            fn write(&self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.bytes());
+            fn write(&self, bytes: &mut impl BufMut) {
+                bytes.put_slice(&self.bytes());
             }
             fn read(bytes: &mut &[u8]) -> Option<Self> {
                 take(bytes).map(Self::from_bytes)
@@ -221,8 +235,8 @@ id_parts!(WorkspaceId, RootKeyId, ApiId, KeyId, RoleId, PermissionId, IdentityId
 macro_rules! number_parts {
     ($($number:ty),*) => {$(
         impl Part for $number {
-            fn write(&self, bytes: &mut Vec<u8>) {
-                bytes.extend_from_slice(&self.to_be_bytes());
+            fn write(&self, bytes: &mut impl BufMut) {
+                bytes.put_slice(&self.to_be_bytes());
             }
             fn read(bytes: &mut &[u8]) -> Option<Self> {
                 take(bytes).map(Self::from_be_bytes)
@@ -233,7 +247,7 @@ macro_rules! number_parts {
 number_parts!(u16, u64);
 
 impl Part for Timestamp {
-    fn write(&self, bytes: &mut Vec<u8>) {
+    fn write(&self, bytes: &mut impl BufMut) {
         self.millis().write(bytes);
     }
     fn read(bytes: &mut &[u8]) -> Option<Self> {
@@ -242,8 +256,8 @@ impl Part for Timestamp {
 }
 
 impl Part for String {
-    fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(self.as_bytes());
+    fn write(&self, bytes: &mut impl BufMut) {
+        bytes.put_slice(self.as_bytes());
     }
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         Self::from_utf8(std::mem::take(bytes).to_vec()).ok()
@@ -253,8 +267,8 @@ impl Part for String {
 macro_rules! coded_parts {
     ($($name:ident { $($variant:ident = $code:literal),* })*) => {$(
         impl Part for $name {
-            fn write(&self, bytes: &mut Vec<u8>) {
-                bytes.push(match self { $(Self::$variant => $code),* });
+            fn write(&self, bytes: &mut impl BufMut) {
+                bytes.put_u8(match self { $(Self::$variant => $code),* });
             }
             fn read(bytes: &mut &[u8]) -> Option<Self> {
                 match take::<1>(bytes)?[0] { $($code => Some(Self::$variant),)* _ => None }
@@ -275,14 +289,14 @@ coded_parts! {
 }
 
 impl Part for Subject {
-    fn write(&self, bytes: &mut Vec<u8>) {
+    fn write(&self, bytes: &mut impl BufMut) {
         let (code, id) = match self {
             Self::Key(id) => (1, id.bytes()),
             Self::Identity(id) => (2, id.bytes()),
             Self::Identifier(digest) => (3, *digest),
         };
-        bytes.push(code);
-        bytes.extend_from_slice(&id);
+        bytes.put_u8(code);
+        bytes.put_slice(&id);
     }
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         let [code] = take::<1>(bytes)?;
@@ -300,7 +314,7 @@ macro_rules! tuple_parts {
     ($(($($part:ident $index:tt),*))*) => {$(
         impl<$($part: Part),*> Part for ($($part,)*) {
             #[allow(unused_variables, reason = "the empty tuple writes nothing")]
-            fn write(&self, bytes: &mut Vec<u8>) {
+            fn write(&self, bytes: &mut impl BufMut) {
                 $(self.$index.write(bytes);)*
             }
             #[allow(unused_variables, reason = "the empty tuple reads nothing")]
@@ -317,6 +331,18 @@ impl<K: Part, R: Record<K>> Table<K, R> {
         let mut bytes = vec![self.tag];
         key.write(&mut bytes);
         bytes
+    }
+
+    /// Where the record is remembered, and where the mark of its row is.
+    ///
+    /// Only for keys of at most a workspace and a digest.
+    pub fn place(&self, marks: &Marks, key: &K) -> (Place, Spot) {
+        let (place, length) = Place::new(|mut room| {
+            room.put_u8(self.tag);
+            key.write(&mut room);
+        });
+        let spot = marks.spot(place.bytes(length));
+        (place, spot)
     }
 
     fn corrupt(&self) -> Failure {
@@ -351,6 +377,13 @@ impl<K: Part, R: Record<K>> Table<K, R> {
     pub async fn read(&self, view: &dyn View, key: &K) -> Result<Option<R>, Failure> {
         let bytes = self.key(key);
         view.get(&bytes).await?.map(|stored| self.open(key, &bytes, &stored)).transpose()
+    }
+
+    /// The row in a view, and how many bytes it has there.
+    pub async fn read_with_length(&self, view: &dyn View, key: &K) -> Result<Option<(R, usize)>, Failure> {
+        let bytes = self.key(key);
+        let Some(stored) = view.get(&bytes).await? else { return Ok(None) };
+        self.open(key, &bytes, &stored).map(|record| Some((record, stored.len())))
     }
 
     /// Up to `limit` rows whose keys begin with `prefix`, in order, from after the key `after` on.

@@ -98,7 +98,8 @@ impl Golden {
         let secret = Secret::issue(&Prefix::root_key(), world.random());
         let first = secret.expose().to_owned();
         founding::found(engine.as_ref(), &world, secret).await.unwrap();
-        let ostiary = Ostiary::open(Arc::clone(&engine), world, Retention::default(), Purging::Allowed).await.unwrap();
+        let ostiary =
+            Ostiary::open(Arc::clone(&engine), world, Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
         Self { engine, ostiary: Arc::new(ostiary), first }
     }
 

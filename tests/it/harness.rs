@@ -154,7 +154,8 @@ async fn serve(
     world: &Arc<World>,
     sweeping: Sweeping,
 ) -> (Arc<Ostiary>, Running, CancellationToken) {
-    let ostiary = Ostiary::open(engine, Arc::clone(world), Retention::default(), Purging::Allowed).await.unwrap();
+    let ostiary =
+        Ostiary::open(engine, Arc::clone(world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
     let ostiary = Arc::new(ostiary);
     let stop = CancellationToken::new();
     let running = server::serve(Arc::clone(&ostiary), serving(sweeping), stop.clone()).await.unwrap();

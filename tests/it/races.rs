@@ -18,7 +18,7 @@ use ostiary::service::caller::{Call, Caller};
 use ostiary::service::root_keys::{Insistence, Reach, RootKeyDraft, RootKeyPatch};
 use ostiary::service::{Ostiary, Purging, Retention, Run, founding};
 use ostiary::store::memory::MemoryEngine;
-use ostiary::store::{Body, Commit, Engine, Failure, Priority, Revision, View};
+use ostiary::store::{Body, Commit, Engine, Failure, Marks, Priority, Revision, View};
 use ostiary::world::World;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -248,6 +248,9 @@ impl Engine for Stalling {
     fn close(&self) -> BoxFuture<'_, ()> {
         self.engine.close()
     }
+    fn marks(&self) -> &Arc<Marks> {
+        self.engine.marks()
+    }
     fn writable(&self) -> bool {
         self.engine.writable()
     }
@@ -274,7 +277,8 @@ async fn a_change_that_was_overtaken_by_what_forbids_it_is_refused_though_it_beg
     let first = Secret::issue(&Prefix::root_key(), world.random());
     founding::found(engine.as_ref(), &world, first.clone()).await.unwrap();
     let product = Arc::clone(&engine);
-    let ostiary = Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed).await.unwrap();
+    let ostiary =
+        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
     let ostiary = Arc::new(ostiary);
     let operator = ostiary.authenticate(&first, Call::default()).await.unwrap();
     let ways = [Unrecognised::Invalid, Unrecognised::Disabled, Unrecognised::Expired];

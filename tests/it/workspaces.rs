@@ -272,7 +272,8 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     let first = Secret::issue(&Prefix::root_key(), world.random());
     founding::found(engine.as_ref(), &world, first.clone()).await.unwrap();
     let product = Arc::clone(&engine);
-    let ostiary = Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed).await.unwrap();
+    let ostiary =
+        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
     let ostiary = Arc::new(ostiary);
     let stop = tokio_util::sync::CancellationToken::new();
     let serving = crate::harness::serving(ostiary::server::Sweeping::ByHand);

@@ -48,7 +48,7 @@ async fn rows(desk: &Desk, caller: &Caller, message: pb::ImportKeysRequest) -> R
     if !(1..=ROWS_MAX).contains(&rows.len()) {
         return Err(Error::field("rows", format!("must have 1 to {ROWS_MAX} entries")));
     }
-    let mut newest = desk.ostiary.head().await?;
+    let mut newest = desk.ostiary.head();
     let mut response = pb::ImportKeysResponse::default();
     let mut outcomes = stream::iter(rows).map(|row| one(desk, caller, row)).buffered(AT_ONCE);
     while let Some(outcome) = outcomes.next().await {

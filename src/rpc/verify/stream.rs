@@ -58,7 +58,7 @@ fn ending_last<M: Send + 'static>(
 
 async fn one(desk: Desk, caller: Caller, message: pb::StreamVerifyKeysRequest) -> pb::StreamVerifyKeysResponse {
     let pb::StreamVerifyKeysRequest { correlation_id, request } = message;
-    let head = desk.ostiary.head().await;
+    let head = desk.ostiary.head();
     let answer = async {
         if correlation_id.chars().count() > CORRELATION_LENGTH_MAX {
             let flaw = format!("must be at most {CORRELATION_LENGTH_MAX} characters");
@@ -71,12 +71,12 @@ async fn one(desk: Desk, caller: Caller, message: pb::StreamVerifyKeysRequest) -
     let (outcome, revision) = match answer.await {
         Ok(Item { verdict, revision, held }) => {
             desk.hold_back(held).await;
-            (Outcome::Verdict(verdict), Some(revision))
+            (Outcome::Verdict(verdict), revision)
         }
-        Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), head.ok()),
+        Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), head),
     };
     pb::StreamVerifyKeysResponse {
-        meta: revision.and_then(|revision| meta(&caller, revision)),
+        meta: meta(&caller, revision),
         correlation_id: correlation_id.chars().take(CORRELATION_LENGTH_MAX).collect(),
         result: Some(outcome),
     }

@@ -60,7 +60,7 @@ impl Ostiary {
                 let keys = candidates.next(&reading).await?;
                 drop(reading);
                 let Some(keys) = keys else { break };
-                let taken: Vec<Key> = keys.into_iter().filter(|key| cut.takes(key)).collect();
+                let taken: Vec<Key> = keys.into_iter().filter(|key| cut.takes(key.traces())).collect();
                 for some in batches(&taken) {
                     let retention = self.retention;
                     self.settle(move |tx, drawn| mark(tx, workspace, &some, drawn, retention)).await?;

@@ -2,7 +2,6 @@
 //! passes by the cuts of its workspace, and every key that is written has passed by them.
 
 use crate::domain::id::{IdentityId, KeyId, WorkspaceId};
-use crate::domain::import::Algorithm;
 use crate::domain::key::{Key, Presence};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
@@ -10,6 +9,7 @@ use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::service::change::Change;
 use crate::service::counts::{self, By};
+use crate::service::sight::digests;
 use crate::service::{Reading, Retention, due};
 use crate::store::{Stop, Txn, tables};
 
@@ -136,10 +136,7 @@ impl Reading {
         home: &Workspace,
         secret: &Secret,
     ) -> Result<Option<Key>, Error> {
-        let issued = secret.well_formed().then_some(Algorithm::Sha256);
-        let imported = home.imported.iter().copied().filter(|algorithm| issued != Some(*algorithm));
-        for algorithm in issued.into_iter().chain(imported) {
-            let Some(digest) = algorithm.digest(secret) else { continue };
+        for digest in digests(home, secret) {
             if let Some(id) = tables::KEY_DIGESTS.read(self.view(), &(home.id, digest.bytes())).await? {
                 return self.any_key(home, id).await;
             }

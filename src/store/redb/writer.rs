@@ -11,8 +11,9 @@ use std::time::Duration;
 use ::redb::{Database, Durability, ReadableTable, Table};
 use tokio::sync::oneshot;
 
+use super::super::marks::Spot;
 use super::super::txn::{self, Writes};
-use super::super::{Commit, Failure, Revision, Stop};
+use super::super::{Commit, Failure, Revision, Stop, tables};
 use super::file::{HEAD_ROW, Opener, ROWS, failure};
 use super::queue::{Job, Next};
 use super::view::copied;
@@ -44,6 +45,8 @@ pub(super) struct Writer {
 struct Group {
     answers: Vec<(oneshot::Sender<Result<Revision, Failure>>, Answer)>,
     commits: Vec<Commit>,
+    /// The marks of remembered rows that are not what they were.
+    changed: Vec<Spot>,
     rows: usize,
     bytes: usize,
     /// From here on a failure leaves it open whether anything is on disk.
@@ -96,6 +99,7 @@ impl Writer {
         match &ended {
             Ok(()) => {
                 self.durable = group.head(self.durable);
+                self.shared.marks.reach(self.durable);
                 if !group.commits.is_empty() {
                     self.shared.feed.publish(std::mem::take(&mut group.commits));
                 }
@@ -126,6 +130,9 @@ impl Writer {
         rows.insert(HEAD_ROW, self.issued.to_be_bytes().as_slice()).map_err(failure)?;
         drop(rows);
         self.shared.feed.expect(self.issued);
+        for spot in &group.changed {
+            self.shared.marks.raise(*spot, self.issued);
+        }
         group.committing = true;
         transaction.commit().map_err(failure)
     }
@@ -158,8 +165,22 @@ impl Writer {
             return Ok(());
         }
         self.issued = next.counter;
-        apply(rows, &writes)?;
+        self.apply(rows, &writes, &mut group.changed)?;
         group.add(Commit { revision: next, rows: writes.into_iter().collect() });
+        Ok(())
+    }
+
+    /// Writes the rows, and notes the marks of those that had been there.
+    fn apply(&self, rows: &mut Rows<'_>, writes: &Writes, changed: &mut Vec<Spot>) -> Result<(), Failure> {
+        for (key, value) in writes {
+            let before = match value {
+                Some(value) => rows.insert(key.as_ref(), value.as_ref()).map_err(failure)?,
+                None => rows.remove(key.as_ref()).map_err(failure)?,
+            };
+            if before.is_some() && tables::is_marked(key) {
+                changed.push(self.shared.marks.spot(key));
+            }
+        }
         Ok(())
     }
 
@@ -193,6 +214,9 @@ impl Writer {
         let database = Arc::new(opened.database);
         self.database = Some(Arc::clone(&database));
         self.shared.feed.restart(counter);
+        // Nothing that was read before counts without a look at what the store is now.
+        self.shared.marks.raise_all(counter);
+        self.shared.marks.reach(counter);
         *self.shared.open.write() = Some(Open { database, opening: self.opening });
         self.shared.queue.resume();
         Ok(())
@@ -225,16 +249,6 @@ fn point(rows: &Rows<'_>, key: &[u8]) -> Result<Option<bytes::Bytes>, Failure> {
     let read = catch_unwind(AssertUnwindSafe(|| rows.get(key).map(|row| row.map(|value| copied(value.value())))));
     let read = read.map_err(|_| Failure::Corrupt("a page makes no sense".to_owned()))?;
     read.map_err(failure)
-}
-
-fn apply(rows: &mut Rows<'_>, writes: &Writes) -> Result<(), Failure> {
-    for (key, value) in writes {
-        match value {
-            Some(value) => rows.insert(key.as_ref(), value.as_ref()).map_err(failure)?,
-            None => rows.remove(key.as_ref()).map_err(failure)?,
-        };
-    }
-    Ok(())
 }
 
 impl Group {

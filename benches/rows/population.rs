@@ -1,0 +1,81 @@
+//! The keys of a store, known by their secrets.
+
+use bytes::Bytes;
+use ostiary::domain::secret::{Prefix, Secret};
+use ostiary::pb::v1 as pb;
+
+use crate::Failed;
+use crate::figures::{drawn, one_of};
+use crate::wire::framed;
+
+/// Characters of a secret with the prefix `key`.
+const SECRET_LENGTH: usize = 43;
+
+/// Secrets as ostiary issues them, in ascending order of their digests, which is the order that they lie in.
+pub struct Population {
+    secrets: Vec<[u8; SECRET_LENGTH]>,
+}
+
+impl Population {
+    /// So many; the same in every run, and others with another seed.
+    pub fn drawn(number: usize, seed: u64) -> Self {
+        let prefix = Prefix::default();
+        let issue = |place: u64| {
+            let mut random = [0; 24];
+            for (part, bytes) in random.chunks_mut(8).enumerate() {
+                bytes.copy_from_slice(&drawn(seed, place * 3 + part as u64).to_be_bytes());
+            }
+            let secret = Secret::issue(&prefix, random);
+            let mut text = [0; SECRET_LENGTH];
+            text.copy_from_slice(secret.expose().as_bytes());
+            (secret.digest().bytes(), text)
+        };
+        let mut secrets: Vec<_> = (0..number as u64).map(issue).collect();
+        secrets.sort_unstable();
+        Self { secrets: secrets.into_iter().map(|(_, text)| text).collect() }
+    }
+
+    /// How many.
+    pub fn number(&self) -> usize {
+        self.secrets.len()
+    }
+
+    /// The secret in this place.
+    pub fn secret(&self, place: usize) -> &str {
+        std::str::from_utf8(&self.secrets[place]).unwrap_or_default()
+    }
+
+    /// One of all, at random by the number of a call.
+    pub fn any(&self, number: usize) -> &str {
+        self.secret(one_of(self.number(), 2, number))
+    }
+}
+
+/// What is asked about a key: whether it is good for one permission, which its role gives it.
+pub fn question(secret: &str) -> pb::VerifyKeyRequest {
+    pb::VerifyKeyRequest {
+        key: secret.to_owned(),
+        permissions: Some("documents.read".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// The same, about so many keys that are drawn anew for every call, framed.
+pub fn batch(population: &Population, first: usize, keys: usize) -> Bytes {
+    let requests = (first..first + keys).map(|number| question(population.any(number))).collect();
+    framed(&pb::BatchVerifyKeysRequest { requests })
+}
+
+/// The digest of a secret, as an import wants it.
+pub fn hash(secret: &str) -> String {
+    let digest = Secret::presented(secret.to_owned()).digest().bytes();
+    digest.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// That all rows of an import were taken.
+pub fn taken(answer: &pb::ImportKeysResponse) -> Result<(), Failed> {
+    match answer.failures.first() {
+        None => Ok(()),
+        Some(failure) => Err(format!("a row failed: {failure:?}").into()),
+    }
+}

@@ -1,0 +1,52 @@
+//! The rows, in the order in which they run: those that only read share a store.
+
+use futures::future::LocalBoxFuture;
+
+use crate::Failed;
+use crate::bench::Bench;
+use crate::report::Report;
+
+mod batch;
+mod currency;
+mod stream;
+mod verify;
+
+/// One thing that must hold.
+pub struct Row {
+    /// How it is asked for.
+    pub name: &'static str,
+    /// What is measured.
+    pub about: &'static str,
+    /// Measures it.
+    pub run: for<'a> fn(&'a Bench) -> LocalBoxFuture<'a, Result<Report, Failed>>,
+}
+
+/// All of them.
+pub const ALL: &[Row] = &[
+    Row {
+        name: "verify",
+        about: "VerifyKey, keys drawn from all, with a role, a permission query and a rate limit",
+        run: |bench| Box::pin(verify::run(bench)),
+    },
+    Row { name: "batch", about: "BatchVerifyKeys of 100 such keys", run: |bench| Box::pin(batch::run(bench)) },
+    Row {
+        name: "stream",
+        about: "StreamVerifyKeys with 256 such keys under way",
+        run: |bench| Box::pin(stream::run(bench)),
+    },
+    Row {
+        name: "currency",
+        about: "no verification that starts after a change was acknowledged answers as if it had not happened",
+        run: |bench| Box::pin(currency::run(bench)),
+    },
+];
+
+/// The rows with these names; all without any.
+pub fn named(names: &[String]) -> Result<Vec<&'static Row>, Failed> {
+    let known = |name: &String| ALL.iter().any(|row| row.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<_> = ALL.iter().map(|row| row.name).collect();
+        return Err(format!("{unknown} is none of the rows {}", all.join(", ")).into());
+    }
+    Ok(ALL.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
+}

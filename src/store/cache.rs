@@ -1,0 +1,115 @@
+//! Records that have been read before, decoded, within bounded memory.
+//!
+//! Only records: what they add up to is worked out for every question anew. Whether one still counts is for the
+//! [`Marks`] to say, each time.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::Weighter;
+
+use super::marks::{Marks, Spot};
+
+/// Bytes of the longest key under which a record is remembered: a tag, a workspace, a digest.
+const PLACE_LENGTH: usize = 1 + 16 + 32;
+/// What a record costs besides its own size: its place, the entry, and their share of the tables.
+const OVERHEAD: usize = 136;
+/// What a record is taken to weigh when the tables are first laid out.
+const TYPICAL_WEIGHT: u64 = 300;
+
+/// The key of a row, as a value of fixed size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place([u8; PLACE_LENGTH]);
+
+impl Place {
+    /// The place of a row whose key has at most so many bytes. `write` puts them there.
+    pub(super) fn new(write: impl FnOnce(&mut &mut [u8])) -> (Self, usize) {
+        let mut bytes = [0; PLACE_LENGTH];
+        let mut room = bytes.as_mut_slice();
+        write(&mut room);
+        let left = room.len();
+        (Self(bytes), PLACE_LENGTH - left)
+    }
+
+    pub(super) fn bytes(&self, length: usize) -> &[u8] {
+        &self.0[..length]
+    }
+}
+
+/// A record and the state that it was read from.
+#[derive(Debug)]
+pub struct Entry<R> {
+    /// The record.
+    pub record: R,
+    /// Where the mark of its row is.
+    pub spot: Spot,
+    /// The revision of the view that it was read from.
+    pub revision: u64,
+}
+
+/// Remembered records of all kinds.
+pub struct Cache {
+    marks: Arc<Marks>,
+    entries: quick_cache::sync::Cache<Place, Kept, ByWeight>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Kept {
+    entry: Arc<dyn Any + Send + Sync>,
+    weight: u32,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Place, Kept> for ByWeight {
+    fn weight(&self, _: &Place, kept: &Kept) -> u64 {
+        u64::from(kept.weight)
+    }
+}
+
+impl Cache {
+    /// An empty one that takes at most so many bytes.
+    pub fn new(marks: Arc<Marks>, bytes: u64) -> Self {
+        let items = usize::try_from(bytes / TYPICAL_WEIGHT).unwrap_or(usize::MAX);
+        let entries = quick_cache::sync::Cache::with_weighter(items, bytes, ByWeight);
+        Self { marks, entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// The record of a row, if it is remembered and still counts.
+    pub fn get<R: Send + Sync + 'static>(&self, place: &Place) -> Option<Arc<Entry<R>>> {
+        let found = self.entries.get(place).and_then(|kept| kept.entry.downcast::<Entry<R>>().ok());
+        found.filter(|entry| self.marks.holds(entry.spot, entry.revision))
+    }
+
+    /// Remembers a record that has so many bytes besides its own size. Whether it still counts is seen when it is asked
+    /// for.
+    pub fn put<R: Send + Sync + 'static>(&self, place: Place, entry: Entry<R>, heap: usize) -> Arc<Entry<R>> {
+        let weight = u32::try_from(OVERHEAD + size_of::<Entry<R>>() + heap).unwrap_or(u32::MAX);
+        let entry = Arc::new(entry);
+        self.entries.insert(place, Kept { entry: Arc::<Entry<R>>::clone(&entry), weight });
+        entry
+    }
+
+    /// The marks that decide what counts.
+    pub fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+
+    /// Counts how many records somebody asked for were remembered, and how many had to be read.
+    pub fn count(&self, hits: u64, misses: u64) {
+        for (counter, more) in [(&self.hits, hits), (&self.misses, misses)] {
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many there have been of both.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+}
