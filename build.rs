@@ -163,7 +163,8 @@ fn policy(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String, Fa
         Some(Value::EnumNumber(4)) => "Effect::Count",
         _ => return Err("its policy declares no effect".into()),
     };
-    Ok(format!("Policy {{ need: {need}, effect: {effect}, permission: {permission:?} }}"))
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    Ok(format!("Policy {{ need: {need}, effect: {effect}, permission: {permission:?}, path: {path:?} }}"))
 }
 
 fn text(message: &DynamicMessage, field: &str) -> Result<String, Failed> {

@@ -1,12 +1,12 @@
 //! Every flag and variable, documented, defaulted and checked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::domain::network::AllowList;
+use crate::server::listening::Address;
 
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
 #[derive(Debug, Parser)]
@@ -32,9 +32,12 @@ pub enum Command {
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// The address to listen on.
-    #[arg(long, env = "OSTIARY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
-    pub listen: SocketAddr,
+    /// Where to listen: an address and a port, or `unix:` and the path of a socket. May be given more than once, in the
+    /// variable separated by commas.
+    ///
+    /// A socket is for its owner and their group alone.
+    #[arg(long, env = "OSTIARY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<Address>,
 
     /// Listen without encryption on an address that other machines can reach.
     ///
@@ -107,11 +110,11 @@ impl Config {
     /// # Errors
     /// A sentence that names the flag and the remedy.
     pub fn check(&self) -> Result<(), String> {
-        if !self.listen.ip().is_loopback() && !self.allow_plaintext {
+        let outside = self.listen.iter().find(|address| address.is_reachable_from_outside());
+        if let Some(address) = outside.filter(|_| !self.allow_plaintext) {
             return Err(format!(
-                "--listen {}: other machines can reach that address, and this server does not encrypt; listen on a \
-                 loopback address, or set --allow-plaintext if the network is trusted",
-                self.listen
+                "--listen {address}: other machines can reach that address, and this server does not encrypt; listen on a \
+                 loopback address, or set --allow-plaintext if the network is trusted"
             ));
         }
         Ok(())
@@ -162,7 +165,9 @@ mod tests {
     #[test]
     fn plaintext_leaves_the_machine_only_when_told_to() {
         assert!(parse(&["--listen", "127.0.0.1:0"]).is_ok());
-        assert!(parse(&["--listen", "[::1]:0"]).is_ok());
+        assert!(parse(&["--listen", "[::1]:0", "--listen", "unix:/run/ostiary/socket"]).is_ok());
+        assert!(parse(&["--listen", "unix:"]).unwrap_err().contains("path of a socket"));
+        assert!(parse(&["--listen", "127.0.0.1:0,0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
         assert!(parse(&["--listen", "0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
         assert!(parse(&["--listen", "0.0.0.0:0", "--allow-plaintext"]).is_ok());
     }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use tower::Service;
 
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::pb;
+use crate::pb::v1::key_service_server::KeyServiceServer;
 use crate::service::caller::Caller;
 use crate::service::{Done, Ostiary, Revision, Run};
 
@@ -53,19 +56,45 @@ struct Desk {
     closing: CancellationToken,
 }
 
-/// All services: ostiary's own, health, and reflection in both versions. Streams end when `closing` is cancelled.
+/// All services: ostiary's own, health, and reflection in both versions.
+#[derive(Clone)]
+pub struct Services {
+    /// The one that is called most: found without a search.
+    keys: KeyServiceServer<Desk>,
+    rest: Routes,
+}
+
+/// What the paths of its methods begin with.
+const KEY_SERVICE: &str = "/ostiary.v1.KeyService/";
+
+impl Services {
+    /// Answers a call.
+    async fn call<B>(&mut self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
+    {
+        let response = if request.uri().path().starts_with(KEY_SERVICE) {
+            self.keys.call(request).await
+        } else {
+            self.rest.call(request.map(Body::new)).await
+        };
+        response.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// All services. Streams end when `closing` is cancelled.
 ///
 /// # Panics
 /// If the descriptors that were built into the program can't be read.
-pub fn routes(
+pub fn services(
     ostiary: &Arc<Ostiary>,
     health: tonic_health::pb::health_server::HealthServer<impl Health>,
     closing: &CancellationToken,
-) -> Routes {
+) -> Services {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
-        identity_service_server::IdentityServiceServer, key_service_server::KeyServiceServer,
-        permission_service_server::PermissionServiceServer, rate_limit_service_server::RateLimitServiceServer,
+        identity_service_server::IdentityServiceServer, permission_service_server::PermissionServiceServer, rate_limit_service_server::RateLimitServiceServer,
         role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
         workspace_service_server::WorkspaceServiceServer,
     };
@@ -79,19 +108,20 @@ pub fn routes(
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let readable = "the descriptors were compiled with the program";
-    Routes::new(health)
+    let keys = KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let rest = Routes::new(health)
         .add_service(reflection().build_v1().expect(readable))
         .add_service(reflection().build_v1alpha().expect(readable))
         .add_service(RootKeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(WorkspaceServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ApiServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RoleServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(PermissionServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(IdentityServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RateLimitServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .prepare()
+        .prepare();
+    Services { keys, rest }
 }
 
 pub use tonic_health::pb::health_server::Health;

@@ -1,16 +1,11 @@
 //! Puts the product together, serves it, and takes it apart again.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,20 +24,15 @@ use crate::store::{Engine, Failure};
 use crate::sweep;
 use crate::world::World;
 
+pub mod crew;
 pub mod first_root_key;
+pub mod listening;
+
+use crew::Crew;
+use listening::{Address, Listener, converse};
 
 /// The store's file in the data directory.
 const STORE: &str = "ostiary.redb";
-/// Calls under way on one connection.
-const STREAMS_MAX: u32 = 256;
-/// Bytes of the headers of one call.
-const HEADERS_MAX: u32 = 16 * 1024;
-/// How long a connection may stay silent before its first byte.
-const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
-/// How often a silent peer is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long it may take to answer that.
-const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
 /// How often health looks whether anything has changed.
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// A start this long after the last one does not remove anything until an operator says that the clock is right.
@@ -70,11 +60,14 @@ pub enum ServeError {
     /// The product can't be opened.
     #[error("the store can't be used: {0:?}")]
     Product(Error),
+    /// The threads that serve can't be started.
+    #[error("no threads could be started: {0}")]
+    Threads(io::Error),
     /// The address can't be listened on.
     #[error("--listen {address}: {error}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// Why not.
         error: io::Error,
     },
@@ -92,7 +85,7 @@ impl From<Error> for ServeError {
 /// A server that is serving.
 pub struct Running {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub addresses: Vec<Address>,
     ostiary: Arc<Ostiary>,
     serving: JoinHandle<()>,
 }
@@ -148,9 +141,11 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let retention = Retention { expired: config.retention, ..Retention::default() };
     let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging, memory.records).await?);
     let proxies = TrustedProxies::new(config.trusted_proxies.unwrap_or_default());
-    let serving = Serving { address: config.listen, proxies, drain: config.drain, sweeping: Sweeping::InBackground };
+    let crew = Crew::on_every_core().map_err(ServeError::Threads)?;
+    let (addresses, drain) = (config.listen, config.drain);
+    let serving = Serving { addresses, proxies, drain, sweeping: Sweeping::InBackground, crew };
     let running = serve(ostiary, serving, stop).await?;
-    first_root_key::remind(&directory, running.address);
+    first_root_key::remind(&directory, &running.addresses);
     Ok(running)
 }
 
@@ -190,16 +185,17 @@ pub enum Sweeping {
 }
 
 /// How a product is served.
-#[derive(Debug, Clone)]
 pub struct Serving {
     /// Where to listen.
-    pub address: SocketAddr,
+    pub addresses: Vec<Address>,
     /// Whose word on callers' addresses counts.
     pub proxies: TrustedProxies,
     /// How long calls under way may take once it is told to stop.
     pub drain: Duration,
     /// Who looks at the schedule.
     pub sweeping: Sweeping,
+    /// Who serves connections.
+    pub crew: Crew,
 }
 
 /// Serves a product until told to stop.
@@ -207,13 +203,19 @@ pub struct Serving {
 /// # Errors
 /// If the address can't be listened on.
 pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationToken) -> Result<Running, ServeError> {
-    let Serving { address, proxies, drain, sweeping } = serving;
-    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
-    let address = listener.local_addr().map_err(|error| ServeError::Listen { address, error })?;
+    let Serving { addresses, proxies, drain, sweeping, crew } = serving;
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let bound = Listener::bind(&address).await.map_err(|error| ServeError::Listen { address, error })?;
+        listeners.push(bound);
+    }
+    let (listeners, addresses): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
     let (reporter, health) = tonic_health::server::health_reporter();
     let closing = CancellationToken::new();
     let front = front(&ostiary, health, proxies, &closing);
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    for address in &addresses {
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    }
 
     let background = TaskTracker::new();
     let quiet = CancellationToken::new();
@@ -227,7 +229,8 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
     let product = Arc::clone(&ostiary);
     let serving = tokio::spawn(async move {
         let connections = TaskTracker::new();
-        accept(listener, front, &connections, &closing).await;
+        let taken = listeners.into_iter().map(|listener| accept(listener, &front, &crew, &connections, &closing));
+        futures::future::join_all(taken).await;
         tracing::info!("stopping: calls under way are finished, new ones are refused");
         connections.close();
         if tokio::time::timeout(drain, connections.wait()).await.is_err() {
@@ -238,7 +241,7 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         product.close().await;
         tracing::info!("stopped");
     });
-    Ok(Running { address, ostiary, serving })
+    Ok(Running { addresses, ostiary, serving })
 }
 
 fn front(
@@ -247,19 +250,26 @@ fn front(
     proxies: TrustedProxies,
     closing: &CancellationToken,
 ) -> Front {
-    Front::new(rpc::routes(ostiary, health, closing), Arc::clone(ostiary), proxies)
+    Front::new(rpc::services(ostiary, health, closing), Arc::clone(ostiary), proxies)
 }
 
 /// Takes connections until the server closes.
-async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, closing: &CancellationToken) {
+async fn accept(
+    listener: Listener,
+    front: &Front,
+    crew: &Crew,
+    connections: &TaskTracker,
+    closing: &CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closing.cancelled() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                connections.spawn(converse(stream, front.facing(peer.ip()), closing.clone()));
+            Ok(socket) => {
+                let (front, closing) = (front.clone(), closing.clone());
+                crew.give(connections, || converse(socket, move |peer| front.facing(peer), closing));
             }
             Err(error) => {
                 // Out of descriptors, or the peer is gone already: neither ends the server.
@@ -267,38 +277,6 @@ async fn accept(listener: TcpListener, front: Front, connections: &TaskTracker, 
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-    }
-}
-
-/// Serves one connection; once the server closes, it finishes what is under way.
-async fn converse(stream: TcpStream, front: Front, closing: CancellationToken) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    // Looks at the byte itself: a fresh socket counts as readable before anything has come.
-    let mut first_byte = [0; 1];
-    let speaks = tokio::time::timeout(FIRST_BYTE_WITHIN, stream.peek(&mut first_byte));
-    if !matches!(closing.run_until_cancelled(speaks).await, Some(Ok(Ok(1)))) {
-        return;
-    }
-    let mut protocol = http2::Builder::new(TokioExecutor::new());
-    protocol
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADERS_MAX)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_WITHIN);
-    let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(front));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
     }
 }
 

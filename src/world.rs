@@ -3,6 +3,7 @@
 //! Everything else gets a [`World`] and so can be run in a made-up one, where a test holds the clock
 //! and draws are repeatable.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ pub struct World {
 }
 
 enum Source {
-    Real(Mutex<Clock>),
+    Real(Glance),
     MadeUp { now: watch::Sender<Timestamp>, rng: Box<Mutex<StdRng>> },
 }
 
@@ -37,7 +38,7 @@ impl World {
     /// The machine's own clock and randomness. The time shown never lies before `floor`, the highest
     /// instant that a former run stored.
     pub fn real(floor: Option<Timestamp>) -> Self {
-        Self::of(Source::Real(Mutex::new(Clock::start(Reading::take(), floor))))
+        Self::of(Source::Real(Glance::new(Clock::start(Reading::take(), floor))))
     }
 
     /// A world in which time passes only through [`World::advance`] and draws depend on `seed` alone.
@@ -53,18 +54,7 @@ impl World {
     /// Now.
     pub fn now(&self) -> Timestamp {
         match &self.source {
-            Source::Real(clock) => {
-                let mut clock = clock.lock();
-                let (now, step) = clock.show(Reading::take());
-                drop(clock);
-                if let Some(step) = step {
-                    tracing::warn!(
-                        seconds = step as f64 / 1e9,
-                        "the wall clock was set; ostiary keeps its own time until it is started again"
-                    );
-                }
-                now
-            }
+            Source::Real(glance) => glance.now(),
             Source::MadeUp { now, .. } => *now.borrow(),
         }
     }
@@ -79,6 +69,20 @@ impl World {
             Source::MadeUp { rng, .. } => rng.lock().fill_bytes(&mut bytes),
         }
         bytes
+    }
+
+    /// The bytes of the id of a request: as [`World::ulid`], but neither in order nor hard to guess, and so quicker.
+    pub fn request(&self) -> [u8; 16] {
+        match &self.source {
+            Source::Real(_) => {
+                let mut bytes = [0; 16];
+                bytes[..6].copy_from_slice(&self.now().millis().to_be_bytes()[2..]);
+                #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
+                rand::rng().fill_bytes(&mut bytes[6..]);
+                bytes
+            }
+            Source::MadeUp { .. } => self.ulid(),
+        }
     }
 
     /// The bytes of a new id: 48 bits of time, 80 random ones. It comes after all ids drawn before it: within a
@@ -149,6 +153,61 @@ impl Stopwatch {
     }
 }
 
+/// How often the wall clock is looked at.
+const GLANCE_NANOS: i64 = 20 * NANOS_PER_MILLI;
+
+/// A clock that is looked at closely only every so often: in between, time passes as the machine counts it.
+struct Glance {
+    clock: Mutex<Clock>,
+    /// What is added to the boot time.
+    offset: AtomicI64,
+    /// No time before this is shown: it has been shown already.
+    floor: AtomicI64,
+    /// The boot time from which on the clock is looked at again.
+    again: AtomicI64,
+}
+
+impl Glance {
+    fn new(clock: Clock) -> Self {
+        let (offset, floor) = (AtomicI64::new(clock.offset), AtomicI64::new(clock.shown));
+        // Whoever asks first looks closely.
+        Self { clock: Mutex::new(clock), offset, floor, again: AtomicI64::new(i64::MIN) }
+    }
+
+    fn now(&self) -> Timestamp {
+        let boot = nanos(ClockId::Boottime);
+        let again = self.again.load(Ordering::Acquire);
+        if boot < again {
+            let shown = boot.saturating_add(self.offset.load(Ordering::Acquire));
+            return at_nanos(shown.max(self.floor.load(Ordering::Acquire)));
+        }
+        let mut clock = self.clock.lock();
+        // Others have been showing the time up to this moment.
+        clock.shown = clock.shown.max(boot.saturating_add(clock.offset));
+        let (now, step) = clock.show(Reading::take());
+        self.floor.store(clock.shown, Ordering::Release);
+        self.offset.store(clock.offset, Ordering::Release);
+        self.again.store(boot.saturating_add(GLANCE_NANOS), Ordering::Release);
+        drop(clock);
+        if let Some(step) = step {
+            tracing::warn!(
+                seconds = step as f64 / 1e9,
+                "the wall clock was set; ostiary keeps its own time until it is started again"
+            );
+        }
+        now
+    }
+}
+
+fn nanos(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+fn at_nanos(nanos: i64) -> Timestamp {
+    Timestamp::from_millis_saturating(u64::try_from(nanos / NANOS_PER_MILLI).unwrap_or(0))
+}
+
 /// What both of the machine's clocks say, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Reading {
@@ -160,10 +219,6 @@ struct Reading {
 
 impl Reading {
     fn take() -> Self {
-        let nanos = |clock| {
-            let time = clock_gettime(clock);
-            time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
-        };
         Self { wall: nanos(ClockId::Realtime), boot: nanos(ClockId::Boottime) }
     }
 }
@@ -210,8 +265,7 @@ impl Clock {
             }
         }
         self.shown = self.shown.max(reading.boot.saturating_add(self.offset));
-        let millis = u64::try_from(self.shown / NANOS_PER_MILLI).unwrap_or(0);
-        (Timestamp::from_millis_saturating(millis), step)
+        (at_nanos(self.shown), step)
     }
 }
 

@@ -53,13 +53,18 @@ impl Bench {
 
     /// An echo that answers with these bytes.
     pub async fn echo(&self, which: Echo, answer: &Bytes) -> Result<Process, Failed> {
+        self.echo_at(which, answer, "127.0.0.1:0").await
+    }
+
+    /// The same, listening there.
+    pub async fn echo_at(&self, which: Echo, answer: &Bytes, listen: &str) -> Result<Process, Failed> {
         let echoes = self.echoes.get_or_try_init(async || build_echoes()).await?;
         let executable = match which {
             Echo::Stock => &echoes.stock,
             Echo::Tuned => &echoes.tuned,
         };
         let hex: String = answer.iter().map(|byte| format!("{byte:02x}")).collect();
-        Process::start(Command::new(executable).args(["--answer", &hex]).env_clear())
+        Process::start(Command::new(executable).args(["--answer", &hex, "--listen", listen]).env_clear())
     }
 }
 

@@ -49,7 +49,6 @@ impl Clock {
     }
 
     /// Bytes of memory that are its own or in use by it.
-    #[allow(dead_code, reason = "for the rows about memory")]
     pub fn resident(self) -> Result<u64, Failed> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("a status of another shape")?;

@@ -1,5 +1,7 @@
 //! What is told of many measurements.
 
+use crate::Failed;
+
 /// The median, with the least and the greatest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
@@ -31,6 +33,14 @@ impl Summary {
     pub fn exactly(figure: f64) -> Self {
         Self::of([figure])
     }
+}
+
+/// The least figure that this share of them does not exceed.
+pub fn percentile(figures: impl IntoIterator<Item = f64>, share: f64) -> Result<f64, Failed> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    let place = ((figures.len() as f64 * share).ceil() as usize).max(1) - 1;
+    figures.get(place).copied().ok_or_else(|| "nothing was measured".into())
 }
 
 /// Random numbers that are the same in every run: SplitMix64, of a place in a sequence.

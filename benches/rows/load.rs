@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::Failed;
 use crate::clock::Reading;
-use crate::figures::{Summary, drawn};
+use crate::figures::{Summary, drawn, percentile};
 use crate::process::Process;
 use crate::wire::Wire;
 
@@ -39,7 +39,6 @@ pub async fn saturate(
 
 /// What one call of an open load took.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "for the rows about latency")]
 pub struct Took {
     /// When it was to be made, from the beginning of the load.
     pub intended: Duration,
@@ -49,7 +48,6 @@ pub struct Took {
 
 /// Open-loop: makes calls numbered from 0 at random instants, so many a second on average, whether or not those before
 /// have ended. A call that is made late has waited since it was due.
-#[allow(dead_code, reason = "for the rows about latency")]
 pub async fn pace(
     wires: &[Wire],
     rate: f64,
@@ -99,6 +97,13 @@ pub async fn pace(
     Ok(took)
 }
 
+/// The milliseconds within which this share of the calls was answered that were to be made within the span. There must
+/// be some.
+pub fn within(took: &[Took], span: std::ops::Range<Duration>, share: f64) -> Result<f64, Failed> {
+    let during = took.iter().filter(|took| span.contains(&took.intended));
+    percentile(during.map(|took| took.latency.as_secs_f64() * 1e3), share)
+}
+
 /// A load that is being made.
 pub type Made<'a> = LocalBoxFuture<'a, Result<(), Failed>>;
 
@@ -126,6 +131,27 @@ impl Cost {
     pub fn beside(&self, other: &Self) -> Summary {
         Summary::of_ratios(&other.cpu, &self.cpu)
     }
+}
+
+/// The same where all loads go to the same server: each round lasts until `settle` is over, so that what the server does
+/// later for it does not fall into the next one.
+pub async fn alternate(sides: &[Side<'_>], rounds: usize, settle: Duration) -> Result<Vec<Cost>, Failed> {
+    let mut costs: Vec<Cost> = sides.iter().map(|_| Cost { cpu: Vec::new(), rate: Vec::new() }).collect();
+    for round in 0..=rounds {
+        for (side, cost) in sides.iter().zip(&mut costs) {
+            let before = side.process.clock().read()?;
+            let began = Instant::now();
+            (side.make)(round * side.units, side.units).await?;
+            let seconds = began.elapsed().as_secs_f64();
+            tokio::time::sleep(settle).await;
+            let spent = side.process.clock().read()?.since(&before);
+            if round > 0 {
+                cost.cpu.push(spent.as_secs_f64() * 1e6 / side.units as f64);
+                cost.rate.push(side.units as f64 / seconds);
+            }
+        }
+    }
+    Ok(costs)
 }
 
 /// Gives each server its load in turn, round by round, after one round that does not count.

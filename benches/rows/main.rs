@@ -16,12 +16,14 @@ mod answers;
 mod bench;
 mod clock;
 mod figures;
+mod fixture;
 mod load;
 mod machine;
 mod options;
 mod ostiary;
 mod population;
 mod process;
+mod raw;
 mod records;
 mod render;
 mod report;
@@ -38,7 +40,21 @@ use report::Report;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
+/// ostiary's, so that what the raw side of a row costs is not the allocator's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(raw::COMMAND) {
+        return match raw::serve(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", raw::COMMAND);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = Options::read(std::env::args().skip(1)).and_then(run);
     match outcome {
         Ok(0) => ExitCode::SUCCESS,

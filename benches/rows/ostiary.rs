@@ -1,5 +1,6 @@
 //! ostiary, at its defaults, and what is in it.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,20 +28,26 @@ const CHUNK: usize = 1_000;
 /// A client that presents the root key.
 pub type Wired = InterceptedService<Channel, Present>;
 
+/// Where a store lies, and goes with this unless it is kept.
+pub struct Store {
+    /// The directory.
+    pub data: PathBuf,
+    place: Option<TempDir>,
+}
+
 /// A running server with a store of its own.
 pub struct Ostiary {
     /// Its process.
     pub process: Process,
+    /// What it serves.
+    pub store: Store,
     bearer: HeaderValue,
-    data: PathBuf,
-    _place: TempDir,
 }
 
 /// A server, with keys that hold a role with a permission and have one limit that always applies.
 pub struct Furnished {
     pub ostiary: Ostiary,
     pub population: Population,
-    #[allow(dead_code, reason = "for the rows that add keys")]
     pub api_id: String,
 }
 
@@ -52,21 +59,71 @@ impl Furnished {
     }
 }
 
-impl Ostiary {
-    /// One with an empty store, on a disk and not in memory.
-    pub fn start() -> Result<Self, Failed> {
+impl Store {
+    /// A place for one, on a disk and not in memory.
+    pub fn new() -> Result<Self, Failed> {
         let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let data = place.path().join("data");
-        let process = Process::start(&mut serve(&data))?;
-        let root_key = std::fs::read_to_string(data.join("first-root-key"))?;
-        let bearer = format!("Bearer {}", root_key.trim_end()).parse()?;
-        Ok(Self { process, bearer, data, _place: place })
+        Ok(Self { data: place.path().join("data"), place: Some(place) })
     }
 
-    /// Where its store lies.
-    #[allow(dead_code, reason = "for the rows that start it anew")]
-    pub fn data(&self) -> &Path {
-        &self.data
+    /// One that stays.
+    pub fn kept(data: PathBuf) -> Self {
+        Self { data, place: None }
+    }
+
+    /// The same once more, to be changed.
+    pub fn copied(&self) -> Result<Self, Failed> {
+        let copy = Self::new()?;
+        std::fs::DirBuilder::new().mode(0o700).create(&copy.data)?;
+        for entry in std::fs::read_dir(&self.data)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), copy.data.join(entry.file_name()))?;
+        }
+        Ok(copy)
+    }
+
+    /// The file with all rows.
+    pub fn file(&self) -> PathBuf {
+        self.data.join("ostiary.redb")
+    }
+
+    /// The first root key, which nobody has taken away.
+    pub fn root_key(&self) -> Result<String, Failed> {
+        Ok(std::fs::read_to_string(self.data.join("first-root-key"))?.trim_end().to_owned())
+    }
+
+    /// Starts a server on it.
+    pub fn serve(self) -> Result<Ostiary, Failed> {
+        self.serve_at("127.0.0.1:0")
+    }
+
+    /// Starts a server on it that listens there.
+    pub fn serve_at(self, listen: &str) -> Result<Ostiary, Failed> {
+        let process = Process::start(&mut serve(&self.data, listen))?;
+        let bearer = format!("Bearer {}", self.root_key()?).parse()?;
+        Ok(Ostiary { process, store: self, bearer })
+    }
+
+    /// Lets no more go away.
+    pub fn keep(mut self, place: &Path) -> Result<Self, Failed> {
+        if self.place.is_some() {
+            std::fs::rename(&self.data, place)?;
+            self.data = place.to_owned();
+            self.place = None;
+        }
+        Ok(self)
+    }
+}
+
+impl Ostiary {
+    /// One with an empty store.
+    pub fn start() -> Result<Self, Failed> {
+        Store::new()?.serve()
+    }
+
+    /// Kills it, and leaves what it served.
+    pub fn kill(self) -> Store {
+        self.store
     }
 
     /// Connections for a load.
@@ -86,11 +143,17 @@ impl Ostiary {
         Ok(Client { channel, present: Present(AsciiMetadataValue::try_from(self.bearer.as_bytes())?) })
     }
 
-    /// Makes an API and a role, and fills the API with keys that hold it.
-    pub async fn furnish(&self, population: &Population) -> Result<String, Failed> {
+    /// Makes an API and a role, which keys are to hold.
+    pub async fn prepare(&self) -> Result<String, Failed> {
         let client = self.client().await?;
-        let api_id = client.create_api("benched").await?;
         client.create_role("reader", &["documents.*"]).await?;
+        client.create_api("benched").await
+    }
+
+    /// The same, and fills the API with keys that hold the role.
+    pub async fn furnish(&self, population: &Population) -> Result<String, Failed> {
+        let api_id = self.prepare().await?;
+        let client = self.client().await?;
         let row = |place| row(&api_id, population.secret(place));
         client.import(population.number(), row).await?;
         Ok(api_id)
@@ -98,9 +161,9 @@ impl Ostiary {
 }
 
 /// The command that serves a store at the defaults.
-fn serve(data: &Path) -> Command {
+fn serve(data: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ostiary"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).env_clear();
+    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data).env_clear();
     command
 }
 
@@ -119,13 +182,18 @@ pub fn row(api_id: &str, secret: &str) -> pb::ImportKeysRow {
         algorithm: pb::HashAlgorithm::Sha256Hex.into(),
         api_id: api_id.to_owned(),
         roles: vec!["reader".to_owned()],
-        rate_limits: vec![pb::RateLimit {
-            name: "calls".to_owned(),
-            limit: 1_000_000_000,
-            duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
-            auto_apply: true,
-        }],
+        rate_limits: vec![calls()],
         ..Default::default()
+    }
+}
+
+/// A limit that nothing reaches and every verification counts for.
+pub fn calls() -> pb::RateLimit {
+    pb::RateLimit {
+        name: "calls".to_owned(),
+        limit: 1_000_000_000,
+        duration: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+        auto_apply: true,
     }
 }
 
@@ -166,12 +234,11 @@ impl Client {
         Ok(self.apis().create_api(request).await?.into_inner().api.unwrap_or_default().api_id)
     }
 
-    /// Makes a role with these permissions.
-    pub async fn create_role(&self, name: &str, permissions: &[&str]) -> Result<(), Failed> {
+    /// Makes a role with these permissions and tells its id.
+    pub async fn create_role(&self, name: &str, permissions: &[&str]) -> Result<String, Failed> {
         let permissions = permissions.iter().map(|slug| (*slug).to_owned()).collect();
         let request = pb::CreateRoleRequest { name: name.to_owned(), permissions, ..Default::default() };
-        self.roles().create_role(request).await?;
-        Ok(())
+        Ok(self.roles().create_role(request).await?.into_inner().role.unwrap_or_default().role_id)
     }
 
     /// Imports so many keys over one stream.

@@ -7,6 +7,7 @@ use crate::bench::Bench;
 use crate::report::Report;
 
 mod batch;
+mod create;
 mod currency;
 mod stream;
 mod verify;
@@ -39,6 +40,7 @@ pub const ALL: &[Row] = &[
         about: "no verification that starts after a change was acknowledged answers as if it had not happened",
         run: |bench| Box::pin(currency::run(bench)),
     },
+    Row { name: "create", about: "CreateKey, durable, beside redb alone", run: |bench| Box::pin(create::run(bench)) },
 ];
 
 /// The rows with these names; all without any.

@@ -20,6 +20,8 @@ use crate::Failed;
 use crate::process::Address;
 
 pub const VERIFY_KEY: &str = "/ostiary.v1.KeyService/VerifyKey";
+pub const CREATE_KEY: &str = "/ostiary.v1.KeyService/CreateKey";
+pub const IMPORT_KEYS: &str = "/ostiary.v1.KeyService/ImportKeys";
 pub const BATCH_VERIFY_KEYS: &str = "/ostiary.v1.KeyService/BatchVerifyKeys";
 pub const STREAM_VERIFY_KEYS: &str = "/ostiary.v1.KeyService/StreamVerifyKeys";
 

@@ -2,6 +2,7 @@
 //!
 //! It stands outside of everything else, so that nothing a call meets, a panic included, escapes it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,19 +14,19 @@ use futures::future::BoxFuture;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::domain::id::RequestId;
+use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
 use crate::service::Ostiary;
 use crate::service::caller::Caller;
+use crate::world::{Stopwatch, World};
 
 use super::gate;
-use super::policy::{Door, Effect, door};
+use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
-use super::status;
+use super::{Services, status};
 use super::throttle::Throttle;
 
 /// The header that carries the request id, both ways.
@@ -39,49 +40,53 @@ const REQUEST_ID_LENGTH_MAX: usize = 64;
 /// Takes calls from a connection.
 #[derive(Clone)]
 pub struct Front {
-    routes: Routes,
-    ostiary: Arc<Ostiary>,
-    throttle: Arc<Throttle>,
-    proxies: Arc<TrustedProxies>,
+    house: Arc<House>,
     peer: Option<IpAddr>,
+}
+
+/// What the fronts of all connections have in common.
+struct House {
+    services: Services,
+    ostiary: Arc<Ostiary>,
+    throttle: Throttle,
+    proxies: TrustedProxies,
 }
 
 impl Front {
     /// A front before these services.
-    pub fn new(routes: Routes, ostiary: Arc<Ostiary>, proxies: TrustedProxies) -> Self {
-        Self { routes, ostiary, throttle: Arc::default(), proxies: Arc::new(proxies), peer: None }
+    pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies) -> Self {
+        let house = House { services, ostiary, throttle: Throttle::default(), proxies };
+        Self { house: Arc::new(house), peer: None }
     }
 
-    /// The same, for the calls of one connection, by the address of its other end.
+    /// The same, for the calls of one connection, by the address of its other end if it has one.
     #[must_use]
-    pub fn facing(&self, peer: IpAddr) -> Self {
-        Self { peer: Some(peer), ..self.clone() }
+    pub fn facing(&self, peer: Option<IpAddr>) -> Self {
+        Self { peer, ..self.clone() }
     }
 
-    async fn answer<B>(mut self, mut request: Request<B>) -> Response<Body>
+    async fn answer<B>(self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
     {
-        let stopwatch = self.ostiary.world().stopwatch();
-        let request_id = request_id(request.headers(), || RequestId::from_bytes(self.ostiary.world().ulid()));
-        let path = request.uri().path().to_owned();
-        let door = door(&path);
+        let House { services, ostiary, throttle, proxies } = &*self.house;
+        let door = door(request.uri().path());
+        let mut line = Line::begin(door, request.uri().path(), ostiary.world());
+        let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
-        let mut root_key = None;
+        let root_key = &mut line.root_key;
         let work = async {
             if let Door::Guarded(policy) = door {
-                let remote = self.peer.and_then(|peer| self.proxies.caller(peer, request.headers()));
+                let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
                 let caller =
-                    gate::recognise(&self.ostiary, &self.throttle, remote, policy, (&request_id, &path), &mut request)
-                        .await?;
-                root_key = Some(caller.root_key().id);
-                gate::check(&self.ostiary, &caller, policy, request.headers())?;
+                    gate::recognise(ostiary, throttle, remote, policy, &request_id, &mut request).await?;
+                *root_key = Some(caller.root_key().id);
+                gate::check(ostiary, &caller, policy, request.headers())?;
                 request.extensions_mut().insert::<Caller>(caller);
             }
             gate::forget_secrets(request.headers_mut());
-            let response = self.routes.call(request.map(Body::new)).await;
-            Ok(response.unwrap_or_else(|never| match never {}))
+            Ok(services.clone().call(request).await)
         };
         let outcome = AssertUnwindSafe(within(deadline, work)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
@@ -92,14 +97,7 @@ impl Front {
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
-        let line = Line {
-            request_id: &request_id,
-            path: &path,
-            root_key: root_key.map(|id| id.to_string()).unwrap_or_default(),
-            took: stopwatch.elapsed(),
-            code: Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()),
-        };
-        line.write(door, error.as_ref());
+        line.write(&request_id, response.headers(), error.as_ref());
         response
     }
 }
@@ -175,32 +173,51 @@ fn with_details(mut response: Response<Body>, door: Door, request_id: &str) -> (
 }
 
 /// What the log says of a call.
-struct Line<'a> {
-    request_id: &'a str,
-    path: &'a str,
-    root_key: String,
-    took: Duration,
-    /// The status that it was answered with.
-    code: Code,
+struct Line {
+    /// As much of the path as any method has: whoever makes one up does not fill the log.
+    method: Cow<'static, str>,
+    root_key: Option<RootKeyId>,
+    /// Whether it is as frequent as what the callers do for their own.
+    frequent: bool,
+    /// None where nobody will read it.
+    stopwatch: Option<Stopwatch>,
 }
 
-impl Line<'_> {
-    fn write(&self, door: Door, error: Option<&Error>) {
-        let Self { request_id, path, root_key, took, code } = self;
-        // As much as any method has: whoever makes one up does not fill the log.
-        let method: String = path.trim_start_matches('/').chars().take(METHOD_LENGTH_MAX).collect();
+impl Line {
+    fn begin(door: Door, path: &str, world: &World) -> Self {
+        let method = match door {
+            Door::Guarded(Policy { path, .. }) => Cow::Borrowed(path.trim_start_matches('/')),
+            Door::Open | Door::Missing => {
+                Cow::Owned(path.trim_start_matches('/').chars().take(METHOD_LENGTH_MAX).collect())
+            }
+        };
+        let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
+        let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
+        Self { method, root_key: None, frequent, stopwatch: told.then(|| world.stopwatch()) }
+    }
+
+    fn write(&self, request_id: &str, headers: &HeaderMap, error: Option<&Error>) {
+        let fault = error.filter(|error| error.is_fault());
+        if self.stopwatch.is_none() && fault.is_none() {
+            return;
+        }
+        let Self { method, root_key, frequent, stopwatch } = self;
+        let method = &**method;
+        let root_key = root_key.map(|id| id.to_string()).unwrap_or_default();
+        let code = Status::from_header_map(headers).map_or(Code::Ok, |status| status.code());
         let code = format!("{code:?}");
         let reason = error.map(status::reason).unwrap_or_default();
+        let took = stopwatch.as_ref().map(Stopwatch::elapsed).unwrap_or_default();
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        // As frequent as what the callers do for their own.
-        let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
-        match error {
-            Some(error) if error.is_fault() => {
+        match fault {
+            Some(error) => {
                 let cause = format!("{error:?}");
                 tracing::error!(request_id, method, code, reason, duration_us, root_key, cause, "call failed");
             }
-            _ if frequent => tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call"),
-            _ => tracing::info!(request_id, method, code, reason, duration_us, root_key, "call"),
+            None if *frequent => {
+                tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call");
+            }
+            None => tracing::info!(request_id, method, code, reason, duration_us, root_key, "call"),
         }
     }
 }

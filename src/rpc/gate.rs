@@ -29,18 +29,20 @@ pub async fn recognise<B>(
     throttle: &Throttle,
     remote: Option<IpAddr>,
     policy: Policy,
-    (request_id, path): (&str, &str),
+    request_id: &str,
     request: &mut Request<B>,
 ) -> Result<Caller, Error> {
     let headers = request.headers();
-    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // It is for the audit log, in which verifications are not.
+    let told = headers.get(header::USER_AGENT).filter(|_| policy.effect != Effect::Verify);
+    let user_agent = told.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent = user_agent.chars().take(USER_AGENT_LENGTH_MAX).collect();
     let mut call = Call { request_id: request_id.to_owned(), remote, user_agent, idempotency: None };
     let recognised = match presented(headers) {
         Err(why) => Err(Error::Unauthenticated(why)),
         Ok(secret) => {
             if let Some(Ok(key)) = idempotency_key(headers, policy) {
-                call.idempotency = Some(Idempotency::new(&key, &secret, path));
+                call.idempotency = Some(Idempotency::new(&key, &secret, policy.path));
             }
             ostiary.authenticate(&secret, call).await
         }

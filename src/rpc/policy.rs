@@ -33,6 +33,8 @@ pub struct Policy {
     pub effect: Effect,
     /// The permission as the proto spells it.
     pub permission: &'static str,
+    /// The method's path.
+    pub path: &'static str,
 }
 
 /// Every method of ostiary by path, in order: made from the option that each carries in the proto.

@@ -5,7 +5,6 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use crate::domain::secret::{Prefix, Secret};
 use crate::world::World;
 
 use super::ServeError;
+use super::listening::Address;
 
 /// Its name in the data directory.
 const FILE: &str = "first-root-key";
@@ -108,7 +108,8 @@ fn write(directory: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
 }
 
 /// Tells where the first root key is for as long as it lies there, and how to make a first call with it.
-pub fn remind(directory: &Path, listen: SocketAddr) {
+pub fn remind(directory: &Path, listen: &[Address]) {
+    let listen = listen.first().map(ToString::to_string).unwrap_or_default();
     let path: PathBuf = directory.join(FILE);
     if path.exists() {
         tracing::warn!(

@@ -106,11 +106,11 @@ impl Golden {
     fn wired(&self) -> (Front, Same) {
         let (_, health) = tonic_health::server::health_reporter();
         let front = Front::new(
-            ostiary::rpc::routes(&self.ostiary, health, &CancellationToken::new()),
+            ostiary::rpc::services(&self.ostiary, health, &CancellationToken::new()),
             Arc::clone(&self.ostiary),
             TrustedProxies::default(),
         );
-        (front.facing("192.0.2.1".parse().unwrap()), Same { secret: self.first.clone(), idempotency_key: None })
+        (front.facing(Some("192.0.2.1".parse().unwrap())), Same { secret: self.first.clone(), idempotency_key: None })
     }
 
     fn root_keys(&self) -> pb::root_key_service_client::RootKeyServiceClient<Wired> {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each part is used by some of the test modules")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::proxies::TrustedProxies;
+use ostiary::server::crew::Crew;
+use ostiary::server::listening::Address;
 use ostiary::server::{self, Running, Serving, Sweeping};
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::Engine;
@@ -76,7 +79,7 @@ impl House {
         let first = secret.expose().to_owned();
         founding::found(engine.as_ref(), &world, secret).await.unwrap();
         let (ostiary, running, stop) = serve(Arc::clone(&engine), &world, sweeping).await;
-        let address = running.address;
+        let address = tcp(&running);
         Self { world, engine, ostiary, address, first, running: Some(running), stop, kept, directory, sweeping }
     }
 
@@ -89,7 +92,7 @@ impl House {
         let engine = open(&self.directory);
         let (ostiary, running, stop) = serve(Arc::clone(&engine), &self.world, self.sweeping).await;
         self.engine = engine;
-        self.address = running.address;
+        self.address = tcp(&running);
         self.ostiary = ostiary;
         self.running = Some(running);
         self.stop = stop;
@@ -162,10 +165,19 @@ async fn serve(
     (ostiary, running, stop)
 }
 
+/// Where a server listens on the network.
+pub fn tcp(running: &Running) -> SocketAddr {
+    let tcp = |address: &Address| match address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    };
+    running.addresses.iter().find_map(tcp).unwrap()
+}
+
 /// On a free port of this machine.
 pub fn serving(sweeping: Sweeping) -> Serving {
-    let address = "127.0.0.1:0".parse().unwrap();
-    Serving { address, proxies: TrustedProxies::default(), drain: Duration::from_secs(5), sweeping }
+    let addresses = vec!["127.0.0.1:0".parse().unwrap()];
+    Serving { addresses, proxies: TrustedProxies::default(), drain: Duration::from_secs(5), sweeping, crew: Crew::here() }
 }
 
 /// Puts the root key, and what else a test wants, on every call.

@@ -278,7 +278,7 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     let stop = tokio_util::sync::CancellationToken::new();
     let serving = crate::harness::serving(ostiary::server::Sweeping::ByHand);
     let running = ostiary::server::serve(Arc::clone(&ostiary), serving, stop.clone()).await.unwrap();
-    let operator = Client::connect(running.address, Some(first.expose().to_owned())).await;
+    let operator = Client::connect(crate::harness::tcp(&running), Some(first.expose().to_owned())).await;
     let (workspace, tenant) = operator.tenant("tenant").await;
     let api = tenant.once("remembered").api("documents").await;
     let other = tenant.api("other").await;
