@@ -36,7 +36,13 @@ pub struct Config {
     /// variable separated by commas.
     ///
     /// A socket is for its owner and their group alone.
-    #[arg(long, env = "OSTIARY_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "OSTIARY_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
     pub listen: Vec<Address>,
 
     /// Listen without encryption on an address that other machines can reach.

@@ -94,9 +94,9 @@ pub fn services(
 ) -> Services {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
-        identity_service_server::IdentityServiceServer, permission_service_server::PermissionServiceServer, rate_limit_service_server::RateLimitServiceServer,
-        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
-        workspace_service_server::WorkspaceServiceServer,
+        identity_service_server::IdentityServiceServer, permission_service_server::PermissionServiceServer,
+        rate_limit_service_server::RateLimitServiceServer, role_service_server::RoleServiceServer,
+        root_key_service_server::RootKeyServiceServer, workspace_service_server::WorkspaceServiceServer,
     };
     let probes = Arc::new(probing::Probes::default());
     let desk = || Desk { ostiary: Arc::clone(ostiary), probes: Arc::clone(&probes), closing: closing.clone() };
@@ -131,7 +131,9 @@ fn admitted<M: Message>(request: Request<M>) -> Result<(Caller, M), Status> {
     let (_, mut extensions, message) = request.into_parts();
     let mut caller: Caller =
         extensions.remove().ok_or_else(|| Error::Internal("a call came past the gate".to_owned()))?;
-    if let Some(idempotency) = &mut caller.call.idempotency {
+    if caller.call.idempotency.is_some()
+        && let Some(idempotency) = &mut caller.call_mut().idempotency
+    {
         idempotency.request = Sha256::digest(message.encode_to_vec()).into();
     }
     Ok((caller, message))

@@ -45,8 +45,8 @@ impl Bench {
         let furnish = async || {
             let population = Population::drawn(self.options.keys(1_000_000), 1);
             let ostiary = Ostiary::start()?;
-            let api_id = ostiary.furnish(&population).await?;
-            Ok(Furnished { ostiary, population, api_id })
+            ostiary.furnish(&population).await?;
+            Ok(Furnished { ostiary, population })
         };
         self.furnished.get_or_try_init(furnish).await
     }

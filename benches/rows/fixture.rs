@@ -29,7 +29,7 @@ use ostiary::world::World;
 use crate::Failed;
 use crate::bench::Bench;
 use crate::figures::drawn;
-use crate::ostiary::{Ostiary, Store};
+use crate::ostiary::Store;
 use crate::population::Population;
 use crate::raw::Template;
 
@@ -59,14 +59,20 @@ impl Fixture {
         if let Some(fixture) = kept.as_deref().and_then(Self::found) {
             return Ok(fixture);
         }
-        let (store, api_id) = prepared().await?;
+        let store = match &bench.options.fixture {
+            None => Store::new()?,
+            Some(directory) => {
+                std::fs::create_dir_all(directory)?;
+                Store::within(directory)?
+            }
+        };
+        let (store, api_id) = prepared(store).await?;
         let loader = Loader::open(&store, &api_id).await?;
         loader.load(population, |_, _| {}).await?;
         loader.close().await;
         match kept {
             None => Ok(Self { store, api_id }),
             Some(place) => {
-                std::fs::create_dir_all(place.parent().unwrap_or(&place))?;
                 std::fs::write(store.data.join(COMPLETE), &api_id)?;
                 Ok(Self { store: store.keep(&place)?, api_id })
             }
@@ -79,9 +85,9 @@ impl Fixture {
     }
 }
 
-/// A store with an API and a role.
-pub async fn prepared() -> Result<(Store, String), Failed> {
-    let ostiary = Ostiary::start()?;
+/// Founds a store and makes an API and a role in it.
+pub async fn prepared(store: Store) -> Result<(Store, String), Failed> {
+    let ostiary = store.serve()?;
     let api_id = ostiary.prepare().await?;
     Ok((ostiary.kill(), api_id))
 }

@@ -3,6 +3,7 @@
 //! ```sh
 //! benches/run [ROW...]                                            # everything in full, recorded in benches/RESULTS.md
 //! cargo bench --bench rows -- [ROW...] [--keys N] [--rounds N]    # some rows, printed
+//! benches/run --fixture DIRECTORY                                 # keeps large stores there for the next run
 //! cargo test --bench rows -- --small                              # whether the answers are right, in a minute
 //! ```
 //!
@@ -21,6 +22,7 @@ mod load;
 mod machine;
 mod options;
 mod ostiary;
+mod plot;
 mod population;
 mod process;
 mod raw;

@@ -9,8 +9,11 @@ use futures::StreamExt as _;
 use http::HeaderValue;
 use ostiary::pb::v1 as pb;
 use pb::api_service_client::ApiServiceClient;
+use pb::audit_log_service_client::AuditLogServiceClient;
+use pb::identity_service_client::IdentityServiceClient;
 use pb::key_service_client::KeyServiceClient;
 use pb::role_service_client::RoleServiceClient;
+use pb::root_key_service_client::RootKeyServiceClient;
 use tempfile::TempDir;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
@@ -48,7 +51,6 @@ pub struct Ostiary {
 pub struct Furnished {
     pub ostiary: Ostiary,
     pub population: Population,
-    pub api_id: String,
 }
 
 impl Furnished {
@@ -62,7 +64,12 @@ impl Furnished {
 impl Store {
     /// A place for one, on a disk and not in memory.
     pub fn new() -> Result<Self, Failed> {
-        let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// A place for one in this directory.
+    pub fn within(directory: &Path) -> Result<Self, Failed> {
+        let place = tempfile::tempdir_in(directory)?;
         Ok(Self { data: place.path().join("data"), place: Some(place) })
     }
 
@@ -104,7 +111,7 @@ impl Store {
         Ok(Ostiary { process, store: self, bearer })
     }
 
-    /// Lets no more go away.
+    /// Gives it another place in the same file system, where it stays.
     pub fn keep(mut self, place: &Path) -> Result<Self, Failed> {
         if self.place.is_some() {
             std::fs::rename(&self.data, place)?;
@@ -124,6 +131,11 @@ impl Ostiary {
     /// Kills it, and leaves what it served.
     pub fn kill(self) -> Store {
         self.store
+    }
+
+    /// The header that presents the root key.
+    pub fn bearer(&self) -> &HeaderValue {
+        &self.bearer
     }
 
     /// Connections for a load.
@@ -218,6 +230,18 @@ impl Interceptor for Present {
 impl Client {
     pub fn apis(&self) -> ApiServiceClient<Wired> {
         ApiServiceClient::with_interceptor(self.channel.clone(), self.present.clone())
+    }
+
+    pub fn audit(&self) -> AuditLogServiceClient<Wired> {
+        AuditLogServiceClient::with_interceptor(self.channel.clone(), self.present.clone())
+    }
+
+    pub fn identities(&self) -> IdentityServiceClient<Wired> {
+        IdentityServiceClient::with_interceptor(self.channel.clone(), self.present.clone())
+    }
+
+    pub fn root_keys(&self) -> RootKeyServiceClient<Wired> {
+        RootKeyServiceClient::with_interceptor(self.channel.clone(), self.present.clone())
     }
 
     pub fn keys(&self) -> KeyServiceClient<Wired> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Failed;
 use crate::figures::Summary;
 use crate::machine;
-use crate::report::{Bar, Bound, Figure, Report};
+use crate::report::{Bar, Bound, Figure, Plot, Report};
 
 /// The results of each row, by its name.
 pub struct Records {
@@ -62,7 +62,7 @@ impl Records {
 
 impl Record {
     fn lines(&self) -> impl Iterator<Item = String> {
-        let Self { day, commit, machine, report: Report { bars, figures, notes, failure } } = self;
+        let Self { day, commit, machine, report: Report { bars, figures, plots, notes, failure } } = self;
         let bars = bars.iter().map(|Bar { what, bound, measured }| {
             let (kind, bound) = match bound {
                 Bound::AtLeast(bound) => ("at least", bound),
@@ -73,10 +73,13 @@ impl Record {
         let figures = figures
             .iter()
             .map(|Figure { what, unit, measured }| format!("figure\t{what}\t{unit}\t{}", three(*measured)));
+        let points = plots.iter().flat_map(|Plot { name, along, up, points }| {
+            points.iter().map(move |(place, cost)| format!("point\t{name}\t{along}\t{up}\t{place}\t{}", three(*cost)))
+        });
         let notes = notes.iter().map(|note| format!("note\t{note}"));
         let failure = failure.iter().map(|why| format!("failure\t{}", why.replace(['\t', '\n'], " ")));
         let run = std::iter::once(format!("run\t{day}\t{commit}\t{machine}"));
-        run.chain(bars).chain(figures).chain(notes).chain(failure)
+        run.chain(bars).chain(figures).chain(points).chain(notes).chain(failure)
     }
 
     fn take(&mut self, fields: &[&str]) -> Option<()> {
@@ -91,6 +94,16 @@ impl Record {
                 self.report.bar(what, Bound::AtMost(bound.parse().ok()?), summary(measured)?);
             }
             ["figure", what, unit, ref measured @ ..] => self.report.figure(what, unit, summary(measured)?),
+            ["point", name, along, up, place, ref cost @ ..] => {
+                let point = (place.parse().ok()?, summary(cost)?);
+                match self.report.plots.iter_mut().find(|plot| plot.name == name) {
+                    Some(plot) => plot.points.push(point),
+                    None => {
+                        let (name, along, up) = (name.to_owned(), along.to_owned(), up.to_owned());
+                        self.report.plots.push(Plot { name, along, up, points: vec![point] });
+                    }
+                }
+            }
             ["note", note] => self.report.note(note),
             ["failure", why] => self.report.failure = Some(why.to_owned()),
             _ => return None,

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use crate::Failed;
 use crate::figures::Summary;
 use crate::records::{Records, path};
-use crate::report::Report;
-use crate::rows;
+use crate::report::{Plot, Report};
+use crate::{plot, rows};
 
 /// The bars of some rows, and what they come from.
 pub fn table<'a>(reports: impl IntoIterator<Item = (&'a str, &'a Report)> + Clone) -> String {
-    let mut text =
-        String::from("| row | what | bar | measured: median (min to max) | holds |\n|---|---|---|---|---|\n");
+    let mut text = String::new();
+    if reports.clone().into_iter().any(|(_, report)| report.failure.is_some() || !report.bars.is_empty()) {
+        text.push_str("| row | what | bar | measured: median (min to max) | holds |\n|---|---|---|---|---|\n");
+    }
     for (row, report) in reports.clone() {
         if let Some(why) = &report.failure {
             let _ = writeln!(text, "| `{row}` | failed: {} | | | **no** |", why.replace('|', "/"));
@@ -27,6 +29,11 @@ pub fn table<'a>(reports: impl IntoIterator<Item = (&'a str, &'a Report)> + Clon
         for figure in &report.figures {
             let _ = writeln!(text, "| `{row}` | {} | {} | {} |", figure.what, figure.unit, range(figure.measured));
         }
+        for Plot { along, up, points, .. } in &report.plots {
+            for (place, cost) in points {
+                let _ = writeln!(text, "| `{row}` | {along}: {place} | {up} | {} |", range(*cost));
+            }
+        }
     }
     text
 }
@@ -39,6 +46,16 @@ pub fn write(records: &Records) -> Result<(), Failed> {
          at least 5\nrounds; absolute figures are of that machine alone.\n\n",
     );
     text.push_str(&table(known.iter().map(|(row, record)| (row.name, &record.report)).collect::<Vec<_>>()));
+    let plots: Vec<&Plot> = known.iter().flat_map(|(_, record)| &record.report.plots).collect();
+    if !plots.is_empty() {
+        std::fs::create_dir_all(path("plots"))?;
+        text.push_str("\n## Plots\n\nMedians, with lines from the least to the greatest.\n\n");
+    }
+    for plot in plots {
+        let Plot { name, along, up, .. } = plot;
+        let _ = writeln!(text, "![{up} by {along}](plots/{name}.svg)");
+        std::fs::write(path(&format!("plots/{name}.svg")), plot::svg(plot))?;
+    }
     text.push_str("\n## How\n\n");
     for (row, record) in known {
         let _ = writeln!(

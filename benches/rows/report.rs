@@ -11,6 +11,8 @@ pub struct Report {
     pub bars: Vec<Bar>,
     /// What it comes from.
     pub figures: Vec<Figure>,
+    /// How something depends on something.
+    pub plots: Vec<Plot>,
     /// How it was measured.
     pub notes: Vec<String>,
     /// Why there is nothing to tell.
@@ -57,6 +59,18 @@ pub struct Figure {
     pub what: String,
     pub unit: String,
     pub measured: Summary,
+}
+
+/// How something depends on something else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plot {
+    /// What its file is called.
+    pub name: String,
+    /// What varies.
+    pub along: String,
+    /// What depends on it, and its unit.
+    pub up: String,
+    pub points: Vec<(f64, Summary)>,
 }
 
 impl Report {

@@ -7,9 +7,19 @@ use crate::bench::Bench;
 use crate::report::Report;
 
 mod batch;
+mod cold;
 mod create;
+mod credits;
 mod currency;
+mod deletions;
+mod import;
+mod restart;
+mod scaling;
+mod socket;
+mod storm;
 mod stream;
+mod sweep;
+mod ten_million;
 mod verify;
 
 /// One thing that must hold.
@@ -41,6 +51,48 @@ pub const ALL: &[Row] = &[
         run: |bench| Box::pin(currency::run(bench)),
     },
     Row { name: "create", about: "CreateKey, durable, beside redb alone", run: |bench| Box::pin(create::run(bench)) },
+    Row {
+        name: "credits",
+        about: "VerifyKey of keys with credits, beside keys without",
+        run: |bench| Box::pin(credits::run(bench)),
+    },
+    Row {
+        name: "deletions",
+        about: "calls that end many keys, beside the same that end one",
+        run: |bench| Box::pin(deletions::run(bench)),
+    },
+    Row {
+        name: "sweep",
+        about: "CreateKey while keys that have expired are swept",
+        run: |bench| Box::pin(sweep::run(bench)),
+    },
+    Row {
+        name: "storm",
+        about: "VerifyKey in the second in which all keys expire",
+        run: |bench| Box::pin(storm::run(bench)),
+    },
+    Row {
+        name: "import",
+        about: "VerifyKey of keys in use while others are imported",
+        run: |bench| Box::pin(import::run(bench)),
+    },
+    Row { name: "cold", about: "VerifyKey of keys for the first time", run: |bench| Box::pin(cold::run(bench)) },
+    Row {
+        name: "ten_million",
+        about: "VerifyKey of keys in use, and memory, with many keys beside few",
+        run: |bench| Box::pin(ten_million::run(bench)),
+    },
+    Row { name: "restart", about: "from being killed to the first answer", run: |bench| Box::pin(restart::run(bench)) },
+    Row {
+        name: "socket",
+        about: "VerifyKey over a Unix socket, one call at a time",
+        run: |bench| Box::pin(socket::run(bench)),
+    },
+    Row {
+        name: "scaling",
+        about: "VerifyKey by number of keys and connections, and BatchVerifyKeys by size",
+        run: |bench| Box::pin(scaling::run(bench)),
+    },
 ];
 
 /// The rows with these names; all without any.

@@ -193,7 +193,7 @@ pub struct Surroundings<'a> {
     /// The key's API, if there is a record of it.
     pub api: Option<&'a Api>,
     /// The permissions that count: held directly or through a role, all of them existing.
-    pub permissions: &'a [&'a Slug],
+    pub permissions: &'a [Slug],
     /// The rate limits that the call would exceed.
     pub exceeded: &'a [Name],
     /// What is left to use.

@@ -1,6 +1,5 @@
 //! Rate limits: how much may happen, and which limits apply to a call.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Flaw;
@@ -125,9 +124,9 @@ pub enum Counting {
 
 /// A limit as it applies to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct Applied<'a> {
     /// What it is called.
-    pub name: Name,
+    pub name: &'a Name,
     /// With whom it counts.
     pub counting: Counting,
     /// How much may happen.
@@ -145,17 +144,23 @@ pub struct NoSuchLimit(pub usize);
 /// A key's own limit shadows its identity's of the same name. A limit that the call names counts what the call says, one
 /// that applies always counts 1 otherwise. An inline rate counts where the stored one of its name does, and holds besides
 /// it: within one window the smaller of the two decides.
-pub fn applied(key: &Limits, identity: Option<&Limits>, named: &[Named]) -> Result<Vec<Applied>, NoSuchLimit> {
-    let none = Limits::default();
-    let identity = identity.unwrap_or(&none);
+pub fn applied<'a>(
+    key: &'a Limits,
+    identity: Option<&'a Limits>,
+    named: &'a [Named],
+) -> Result<Vec<Applied<'a>>, NoSuchLimit> {
     let stored = |name: &Name| {
         let own = key.named(name).map(|limit| (Counting::Key, limit));
-        own.or_else(|| identity.named(name).map(|limit| (Counting::Identity, limit)))
+        let shared = || identity.and_then(|limits| limits.named(name)).map(|limit| (Counting::Identity, limit));
+        own.or_else(shared)
     };
-    let mut windows: BTreeMap<(&Name, Duration), (Counting, u64, u64)> = BTreeMap::new();
-    let mut apply = |name, counting, rate: Rate, cost| {
-        let window = windows.entry((name, rate.span())).or_insert((counting, rate.limit(), cost));
-        window.1 = window.1.min(rate.limit());
+    let mut windows: Vec<Applied<'a>> = Vec::new();
+    let mut apply = |name: &'a Name, counting, rate: Rate, cost| {
+        let same = |known: &&mut Applied<'a>| known.name == name && known.rate.span() == rate.span();
+        match windows.iter_mut().find(same) {
+            Some(known) => known.rate.limit = known.rate.limit.min(rate.limit),
+            None => windows.push(Applied { name, counting, rate, cost }),
+        }
     };
     for (index, Named { name, cost, inline }) in named.iter().enumerate() {
         let found = stored(name);
@@ -170,19 +175,15 @@ pub fn applied(key: &Limits, identity: Option<&Limits>, named: &[Named]) -> Resu
     }
     let always = |limit: &&Limit| limit.application == Application::Always;
     let own = key.iter().filter(always).map(|limit| (Counting::Key, limit));
-    let shared = identity.iter().filter(always).filter(|limit| key.named(&limit.name).is_none());
-    for (counting, limit) in own.chain(shared.map(|limit| (Counting::Identity, limit))) {
+    let shared = identity.into_iter().flat_map(Limits::iter).filter(always);
+    let shared = shared.filter(|limit| key.named(&limit.name).is_none()).map(|limit| (Counting::Identity, limit));
+    for (counting, limit) in own.chain(shared) {
         if !named.iter().any(|named| named.name == limit.name) {
             apply(&limit.name, counting, limit.rate, 1);
         }
     }
-    let applied = windows.into_iter().map(|((name, span), (counting, limit, cost))| Applied {
-        name: name.clone(),
-        counting,
-        rate: Rate { limit, span },
-        cost,
-    });
-    Ok(applied.collect())
+    windows.sort_by(|a, b| (a.name, a.rate.span()).cmp(&(b.name, b.rate.span())));
+    Ok(windows)
 }
 
 #[cfg(test)]

@@ -59,6 +59,11 @@ impl Name {
         &self.0
     }
 
+    /// The text itself.
+    pub fn into_string(self) -> String {
+        self.0.into()
+    }
+
     /// The form that is unique where names are: ASCII letters in lower case, all else as it is.
     pub fn folded(&self) -> String {
         self.0.to_ascii_lowercase()

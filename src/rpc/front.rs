@@ -26,8 +26,8 @@ use crate::world::{Stopwatch, World};
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
-use super::{Services, status};
 use super::throttle::Throttle;
+use super::{Services, status};
 
 /// The header that carries the request id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,8 +79,7 @@ impl Front {
         let work = async {
             if let Door::Guarded(policy) = door {
                 let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
-                let caller =
-                    gate::recognise(ostiary, throttle, remote, policy, &request_id, &mut request).await?;
+                let caller = gate::recognise(ostiary, throttle, remote, policy, &request_id, &mut request).await?;
                 *root_key = Some(caller.root_key().id);
                 gate::check(ostiary, &caller, policy, request.headers())?;
                 request.extensions_mut().insert::<Caller>(caller);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::ready;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,7 +27,9 @@ pub(super) fn admitted_stream<M>(request: Request<Streaming<M>>) -> Result<(Call
     let (_, mut extensions, messages) = request.into_parts();
     let mut caller: Caller =
         extensions.remove().ok_or_else(|| Error::Internal("a call came past the gate".to_owned()))?;
-    caller.call.idempotency = None;
+    if caller.call.idempotency.is_some() {
+        caller.call_mut().idempotency = None;
+    }
     Ok((caller, messages))
 }
 
@@ -92,6 +94,13 @@ impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
     /// The next message, once its caller has been let in for it.
     async fn next(&mut self) -> Result<Option<M>, Error> {
         loop {
+            if self.closing.is_cancelled() {
+                return Err(Error::ShuttingDown);
+            }
+            // What has come already is taken without setting any clock.
+            if let Some(message) = self.messages.next().now_or_never() {
+                return self.admit(message).await;
+            }
             let look = self.next_look();
             let message = tokio::select! {
                 biased;
@@ -101,14 +110,17 @@ impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
             };
             match message {
                 None => self.caller = self.ostiary.look_again(&self.caller, self.capability).await?,
-                Some(None) => return Ok(None),
-                Some(Some(Err(status))) => return Err(status::of_foreign(&status)),
-                Some(Some(Ok(message))) => {
-                    self.caller = self.ostiary.readmit(&self.caller, self.capability).await?;
-                    return Ok(Some(message));
-                }
+                Some(message) => return self.admit(message).await,
             }
         }
+    }
+
+    /// A message, once its caller has been let in for it.
+    async fn admit(&mut self, message: Option<Result<M, Status>>) -> Result<Option<M>, Error> {
+        let Some(message) = message else { return Ok(None) };
+        let message = message.map_err(|status| status::of_foreign(&status))?;
+        self.caller = self.ostiary.readmit(&self.caller, self.capability).await?;
+        Ok(Some(message))
     }
 
     /// When to look at the caller if nothing comes: soon, and at the end of the root key's life.

@@ -37,7 +37,7 @@ pub(super) async fn verify_key(
     let (caller, request) = admitted(request)?;
     let (question, min_revision) = question(request)?;
     let client = question.client;
-    let done = desk.ostiary.verify_key(&caller, question, min_revision).await?;
+    let done = desk.ostiary.verify_key(&caller, &question, min_revision).await?;
     if done.answer.verdict == Verdict::NotFound {
         desk.hold_back(desk.unknown(&caller, client)).await;
     }
@@ -53,16 +53,44 @@ struct Item {
 }
 
 /// One of many questions, of which an answer tells the verdict alone.
-async fn item(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Item, Error> {
-    let (question, min_revision) = question(request)?;
-    if question.detail == Detail::Full {
-        return Err(Error::field("view", "must be BASIC where many are asked about"));
+struct Asked {
+    question: VerifyQuestion,
+    min_revision: Option<Revision>,
+}
+
+/// One of many questions, as far as it could be answered at once.
+enum Answer {
+    Ready(Result<Item, Error>),
+    Pending(Asked),
+}
+
+/// Answers at once what can be.
+fn at_once(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Answer {
+    let asked = match question(request) {
+        Ok((question, _)) if question.detail == Detail::Full => {
+            return Answer::Ready(Err(Error::field("view", "must be BASIC where many are asked about")));
+        }
+        Ok((question, min_revision)) => Asked { question, min_revision },
+        Err(error) => return Answer::Ready(Err(error)),
+    };
+    match desk.ostiary.verify_at_hand(caller, &asked.question, asked.min_revision) {
+        Some(done) => Answer::Ready(done.map(|done| item(desk, caller, &asked.question, done))),
+        None => Answer::Pending(asked),
     }
-    let client = question.client;
-    let Done { answer, revision } = desk.ostiary.verify_key(caller, question, min_revision).await?;
+}
+
+/// Answers what could not be answered at once.
+async fn in_time(desk: &Desk, caller: &Caller, asked: Asked) -> Result<Item, Error> {
+    let Asked { question, min_revision } = asked;
+    let done = desk.ostiary.verify_key(caller, &question, min_revision).await?;
+    Ok(item(desk, caller, &question, done))
+}
+
+fn item(desk: &Desk, caller: &Caller, question: &VerifyQuestion, done: Done<Verification>) -> Item {
+    let Done { answer, revision } = done;
     let unknown = answer.verdict == Verdict::NotFound;
-    let held = if unknown { desk.unknown(caller, client) } else { None };
-    Ok(Item { verdict: shown(answer), revision, held })
+    let held = if unknown { desk.unknown(caller, question.client) } else { None };
+    Item { verdict: shown(answer), revision, held }
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
@@ -169,7 +197,7 @@ fn check_tags(fields: &mut Fields, tags: &[String]) -> Option<()> {
 fn shown_outcome(outcome: LimitOutcome) -> pb::RateLimitOutcome {
     let LimitOutcome { name, standing: Standing { exceeded, limit, left, reset, retry_after } } = outcome;
     pb::RateLimitOutcome {
-        name: name.to_string(),
+        name: name.into_string(),
         exceeded,
         limit: count(limit),
         remaining: count(left),

@@ -21,6 +21,7 @@ use crate::store::tables;
 
 use super::Ostiary;
 use super::sight::{Seen, Sight};
+use super::usage::Tally;
 
 /// The call that somebody makes: what is known of it before its message is read.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +76,10 @@ impl Idempotency {
 pub struct Caller {
     pub(super) root_key: Seen<RootKey>,
     pub(super) workspace: Seen<Workspace>,
+    /// How they have used their root key since that was saved.
+    pub(super) tally: Arc<Tally>,
     /// The call that they make.
-    pub call: Call,
+    pub call: Arc<Call>,
 }
 
 /// That a caller may do something, to some object at least. What exactly is proven where the effect is.
@@ -102,6 +105,11 @@ impl Caller {
         self.workspace().id
     }
 
+    /// The call, to be changed for this caller alone.
+    pub fn call_mut(&mut self) -> &mut Call {
+        Arc::make_mut(&mut self.call)
+    }
+
     /// Where the caller's root key lies.
     pub(super) fn row(&self) -> (WorkspaceId, RootKeyId) {
         (self.workspace_id(), self.root_key().id)
@@ -124,6 +132,12 @@ impl Caller {
     /// Which of the caller's permissions lets it do this to the object of that id.
     pub(super) fn allowing(&self, capability: Capability, id: &str) -> Option<&Grant> {
         allowing(self.root_key(), self.workspace(), capability, Some(id))
+    }
+
+    /// The same, where the id is spelled out only if that is needed.
+    pub(super) fn allowing_object(&self, capability: Capability, id: impl std::fmt::Display) -> Option<&Grant> {
+        let grant = self.root_key().grants.allowing_object(capability, id);
+        grant.filter(|_| reaches(self.workspace(), capability))
     }
 
     /// Which of the caller's permissions lets it do this as such.
@@ -186,9 +200,9 @@ impl Ostiary {
             return Err(refuse(Unrecognised::Invalid));
         }
         let (root_key, workspace) = self.recognised(secret.digest(), call.remote).await?;
-        let caller = Caller { root_key, workspace, call };
-        self.usage.root_key_used(caller.row(), self.world.now());
-        Ok(caller)
+        let tally = self.usage.tally((workspace.record.id, root_key.record.id));
+        tally.root_key_used(self.world.now());
+        Ok(Caller { root_key, workspace, tally, call: Arc::new(call) })
     }
 
     /// The caller of a message in a stream that was opened before, as they are now.
@@ -198,7 +212,7 @@ impl Ostiary {
     /// capability for nothing any more.
     pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
         let again = self.look_again(caller, capability).await?;
-        self.usage.root_key_used(again.row(), self.world.now());
+        again.tally.root_key_used(self.world.now());
         Ok(again)
     }
 
@@ -207,8 +221,16 @@ impl Ostiary {
     /// # Errors
     /// As [`Ostiary::readmit`].
     pub async fn look_again(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
+        let marks = self.memory.cache.marks();
+        if caller.root_key.holds(marks) && caller.workspace.holds(marks) {
+            // Nothing has changed but the time.
+            let (root_key, workspace) = (caller.root_key(), caller.workspace());
+            recognise(Some(root_key), Some(workspace), caller.call.remote, self.world.now())
+                .map_err(Error::Unauthenticated)?;
+            return Ok(caller.clone());
+        }
         let (root_key, workspace) = self.recognised(caller.root_key().digest, caller.call.remote).await?;
-        let again = Caller { root_key, workspace, call: caller.call.clone() };
+        let again = Caller { root_key, workspace, ..caller.clone() };
         again.permit(capability)?;
         Ok(again)
     }
@@ -240,7 +262,7 @@ impl Ostiary {
 
     /// Counts that this permission of the caller's is what allowed a call.
     pub(super) fn allowed_by(&self, caller: (WorkspaceId, RootKeyId), grant: &Grant, now: Timestamp) {
-        self.usage.grant_used(caller, grant, now);
+        self.usage.tally(caller).grant_used(grant, now);
     }
 
     /// Counts what let the caller see a list with these objects on it.

@@ -198,7 +198,7 @@ pub struct Changed<T> {
 struct Attempt {
     workspace: WorkspaceId,
     root_key: RootKeyId,
-    call: Call,
+    call: Arc<Call>,
     need: Option<Capability>,
     run: Run,
     now: Timestamp,
@@ -231,7 +231,7 @@ impl Ostiary {
         let attempt = Attempt {
             workspace: caller.workspace_id(),
             root_key: caller.root_key().id,
-            call: caller.call.clone(),
+            call: Arc::clone(&caller.call),
             need,
             run,
             now,

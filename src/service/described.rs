@@ -105,7 +105,7 @@ impl Ostiary {
         let identity = reading.living_identity(key.workspace, key.identity).await?;
         let external_id = identity.map(|identity| identity.external_id);
         let credits = self.credits_of(reading, &key).await?;
-        let last_used = self.last_use_of(reading, (key.workspace, key.id)).await?;
+        let last_used = self.last_use_of(reading, key.id).await?;
         Ok(DescribedKey { key, roles, permissions, external_id, credits, last_used })
     }
 
@@ -121,7 +121,7 @@ impl Ostiary {
         };
         Ok(Beforehand {
             living: reading.living(workspace, &key.permissions).await?,
-            last_used: self.last_use_of(reading, (workspace, id)).await?,
+            last_used: self.last_use_of(reading, id).await?,
             reserved: self.credits.reserved((workspace, key.lineage())),
         })
     }

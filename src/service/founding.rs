@@ -109,7 +109,7 @@ impl Ostiary {
             return Err(Error::Internal("the store has not been founded".to_owned()));
         };
         let cache = Cache::new(Arc::clone(engine.marks()), cache_bytes);
-        Ok(Self {
+        let ostiary = Self {
             memory: super::Memory::new(cache, epoch),
             engine,
             world,
@@ -122,7 +122,9 @@ impl Ostiary {
             meters: super::quotas::Meters::default(),
             credits: super::credits::Purses::default(),
             windows: super::windows::Registry::default(),
-        })
+        };
+        ostiary.load_windows().await?;
+        Ok(ostiary)
     }
 
     /// The operator's workspace.

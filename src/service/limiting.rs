@@ -20,7 +20,7 @@ use crate::store::tables::{self, Subject};
 use super::caller::{Caller, Permit};
 use super::change::{Changed, Effect, trying};
 use super::namespaces::{self, find};
-use super::windows::{Ask, Standing};
+use super::windows::{Ask, Remainder, Standing};
 use super::{Done, Ostiary, Reading, Run};
 
 /// Something that is to be let through.
@@ -115,7 +115,6 @@ impl Ostiary {
             cost: weighed.cost,
         };
         let asks: Vec<Ask<'_>> = weighed.iter().map(ask).collect();
-        self.load_windows(&asks).await?;
         let now = reading.now;
         let path = |index: usize| charges[index].path.clone();
         let admissions = self.windows.admit_if(&asks, now, || true).map_err(|full| full.error(path))?;
@@ -199,14 +198,16 @@ impl Ostiary {
             let workspace = caller.workspace_id();
             let seen = self.read(None).await?.find_namespace(workspace, &reference).await?.map(|seen| seen.id);
             let (reference, named) = (reference.clone(), identifier.clone());
-            let forgetting = |rows: Vec<_>| async move {
+            let forgetting = |rest: Option<Remainder>| async move {
                 let changed = self
                     .change(permit, run, move |change| {
                         let namespace = find(change, Capability::UpdateNamespace, &reference)?;
                         if Some(namespace.id) != seen {
                             return Err(Error::Conflict.into());
                         }
-                        rows.iter().try_for_each(|row| tables::WINDOWS.remove(change.tx, row))?;
+                        if let Some(rest) = &rest {
+                            rest.save(change.tx)?;
+                        }
                         let event = EventName::NAMESPACE_RESET_IDENTIFIER;
                         let facts = Facts::from([("identifier".into(), named.as_str().into())]);
                         Ok(Effect::Changed((), Happening::made(event, namespaces::target(&namespace), facts)))
@@ -216,9 +217,12 @@ impl Ostiary {
                 Ok((changed, forgotten))
             };
             match seen {
-                Some(id) => self.forget_windows((workspace, subject(id, &identifier)), forgetting).await,
+                Some(id) => {
+                    let place = (workspace, subject(id, &identifier));
+                    self.forget_windows(place, |rest| forgetting(Some(rest))).await
+                }
                 // There is nothing to forget, but a call that was made before to be answered.
-                None => forgetting(Vec::new()).await.map(|(changed, _)| changed),
+                None => forgetting(None).await.map(|(changed, _)| changed),
             }
         })
     }

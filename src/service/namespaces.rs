@@ -154,7 +154,7 @@ impl Ostiary {
     pub(super) async fn make_namespace_on_use(&self, caller: &Caller, name: Name) -> Result<(), Error> {
         // It is the call that is to be remembered, not what it made on the way.
         let mut caller = caller.clone();
-        caller.call.idempotency = None;
+        caller.call_mut().idempotency = None;
         let permit = caller.permit(Capability::Limit)?;
         let id = self.draw_namespace();
         self.change(permit, Run::Apply, move |change| {

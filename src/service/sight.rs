@@ -5,33 +5,47 @@
 //! looked at anew, in a single view. So an answer never mixes two states, and one that begins after a change was
 //! acknowledged reflects it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::domain::api::Api;
 use crate::domain::card::{Card, Traits};
-use crate::domain::id::WorkspaceId;
+use crate::domain::credits::Meter;
+use crate::domain::id::{PermissionId, WorkspaceId};
+use crate::domain::identity::Identity;
 use crate::domain::import::Algorithm;
 use crate::domain::key::Key;
+use crate::domain::permission::Slug;
+use crate::domain::query::Query;
+use crate::domain::role::{Held, Role};
 use crate::domain::root_key::RootKey;
 use crate::domain::secret::{Digest, Secret};
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::store::cache::{Cache, Entry, Place};
-use crate::store::marks::Spot;
+use crate::store::marks::{Marks, Spot};
 use crate::store::records::Record;
 use crate::store::tables::{self, Part, Table};
 use crate::store::{Revision, View};
 
 use super::Ostiary;
+use super::usage::LastUse;
 
 /// Different traits that are known before those are let go that no key has any more.
 const TRAITS_MIN: usize = 1_024;
+/// Permissions of a key that are all looked at, whether or not anybody asks for them.
+const ALL_LOOKED_AT_MAX: usize = 64;
+/// What traits that no other key has weigh in memory besides what was read of them.
+const TRAITS_WEIGHT: usize = 512;
+/// What it takes to note when a key was last used.
+const LAST_USE_WEIGHT: usize = 96;
 
 /// What is remembered between calls.
 pub struct Memory {
-    cache: Cache,
+    pub(super) cache: Cache,
     epoch: u64,
     traits: Mutex<Pool>,
 }
@@ -39,9 +53,38 @@ pub struct Memory {
 /// Traits that keys have in common.
 #[derive(Default)]
 struct Pool {
-    known: HashSet<Arc<Traits>>,
+    known: HashMap<Arc<Traits>, Arc<Group>>,
     /// How many there may be before they are sifted.
     room: usize,
+}
+
+/// A key in memory.
+pub(super) struct Holder {
+    /// What its verdict depends on.
+    pub card: Card,
+    /// Those of the same traits.
+    pub group: Arc<Group>,
+    /// When it was last found good, if that is not saved yet.
+    pub last_use: Arc<LastUse>,
+}
+
+/// Keys of the same traits.
+#[derive(Default)]
+pub(super) struct Group {
+    /// What their traits amounted to when somebody looked last.
+    setting: ArcSwapOption<Setting>,
+}
+
+/// What traits amount to: the records that they name.
+pub(super) struct Setting {
+    /// How old the records are.
+    seen: Box<[(Spot, u64)]>,
+    /// The API, if there is a record of it.
+    pub api: Option<Seen<Api>>,
+    /// The roles that exist.
+    pub roles: Box<[Seen<Role>]>,
+    /// The permissions that exist, directly held or through a role: all, or those that were asked for.
+    pub permissions: Box<[Slug]>,
 }
 
 impl Memory {
@@ -60,24 +103,34 @@ impl Memory {
         self.cache.hits_and_misses()
     }
 
-    /// The card of a key, and whether its traits are new.
-    fn card(&self, key: &Key) -> (Card, bool) {
+    /// A key as it is remembered, and whether its traits are new.
+    fn holder(&self, key: &Key, last_use: Arc<LastUse>) -> (Holder, bool) {
+        let mut group = None;
         let mut new = false;
         let card = Card::of(key, |traits| {
             let mut pool = self.traits.lock();
-            if let Some(known) = pool.known.get(&traits) {
+            if let Some((known, of_them)) = pool.known.get_key_value(&traits) {
+                group = Some(Arc::clone(of_them));
                 return Arc::clone(known);
             }
             if pool.known.len() >= pool.room {
-                pool.known.retain(|traits| Arc::strong_count(traits) > 1);
+                pool.known.retain(|traits, _| Arc::strong_count(traits) > 1);
                 pool.room = TRAITS_MIN.max(2 * pool.known.len());
             }
             new = true;
             let traits = Arc::new(traits);
-            pool.known.insert(Arc::clone(&traits));
+            let of_them = Arc::<Group>::default();
+            group = Some(Arc::clone(&of_them));
+            pool.known.insert(Arc::clone(&traits), of_them);
             traits
         });
-        (card, new)
+        (Holder { card, group: group.unwrap_or_default(), last_use }, new)
+    }
+}
+
+impl Setting {
+    fn holds(&self, marks: &Marks) -> bool {
+        self.seen.iter().all(|(spot, revision)| marks.holds(*spot, *revision))
     }
 }
 
@@ -157,21 +210,25 @@ impl<'a> Sight<'a> {
         Ok(Some(self.keep(place, Entry { record, spot, revision }, 2 * length)))
     }
 
-    /// The card of the key that a secret belongs to.
+    /// The key that a secret belongs to.
     ///
     /// A wrong checksum is refused before anything is looked up, unless the workspace has ever imported keys, whose
     /// secrets have other shapes.
-    pub async fn card(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Card>>, Error> {
+    pub async fn holder(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Holder>>, Error> {
         for digest in digests(home, secret) {
-            if let Some(card) = self.card_of_digest(home.id, digest).await? {
-                return Ok(Some(card));
+            if let Some(holder) = self.holder_of_digest(home.id, digest).await? {
+                return Ok(Some(holder));
             }
         }
         Ok(None)
     }
 
-    async fn card_of_digest(&mut self, workspace: WorkspaceId, digest: Digest) -> Result<Option<Seen<Card>>, Error> {
-        let memory = &self.ostiary.memory;
+    async fn holder_of_digest(
+        &mut self,
+        workspace: WorkspaceId,
+        digest: Digest,
+    ) -> Result<Option<Seen<Holder>>, Error> {
+        let Ostiary { memory, usage, .. } = self.ostiary;
         let by_digest = (workspace, digest.bytes());
         let (place, _) = tables::KEY_DIGESTS.place(memory.cache.marks(), &by_digest);
         if let Some(entry) = self.remembered(&place) {
@@ -184,9 +241,47 @@ impl<'a> Sight<'a> {
         let Some((key, length)) = tables::KEYS.read_with_length(view, &row).await? else { return Ok(None) };
         // The mark is that of the key itself: its digest goes only with it.
         let (_, spot) = tables::KEYS.place(memory.cache.marks(), &row);
-        let (card, new) = memory.card(&key);
-        let heap = if new { 2 * length } else { 0 };
-        Ok(Some(self.keep(place, Entry { record: card, spot, revision }, heap)))
+        let (holder, new) = memory.holder(&key, usage.last_use(id));
+        let heap = LAST_USE_WEIGHT + if new { TRAITS_WEIGHT + 2 * length } else { 0 };
+        Ok(Some(self.keep(place, Entry { record: holder, spot, revision }, heap)))
+    }
+
+    /// What a key's traits amount to, as far as a query asks for that.
+    pub async fn setting(&mut self, holder: &Holder, query: Option<&Query>) -> Result<Arc<Setting>, Error> {
+        let traits = &holder.card.traits;
+        let workspace = traits.workspace;
+        let first = self.seen.len();
+        let api = self.record(&tables::APIS, &(workspace, traits.api)).await?;
+        let mut roles = Vec::with_capacity(traits.roles.len());
+        for id in &traits.roles {
+            // A role without a record is gone for good: no id is ever given twice.
+            let role = self.record(&tables::ROLES, &(workspace, *id)).await?;
+            roles.extend(role.filter(|role| role.record.deleted.is_none()));
+        }
+        let through_roles = roles.iter().flat_map(|role: &Seen<Role>| &role.record.permissions);
+        let held: Vec<&Held> = traits.permissions.iter().chain(through_roles).collect();
+        // Of many, most of which nobody asks for, not all are looked at.
+        let all = held.len() <= ALL_LOOKED_AT_MAX;
+        let asked_for = |slug: &Slug| query.is_some_and(|query| query.permissions().any(|asked| slug.covers(asked)));
+        let mut permissions = Vec::new();
+        for held in held {
+            if (all || asked_for(&held.slug)) && self.lives(workspace, held.id).await? {
+                permissions.push(held.slug.clone());
+            }
+        }
+        let seen = self.seen[first..].into();
+        let setting = Setting { seen, api, roles: roles.into(), permissions: permissions.into() };
+        let setting = Arc::new(setting);
+        if all {
+            holder.group.setting.store(Some(Arc::clone(&setting)));
+        }
+        Ok(setting)
+    }
+
+    /// Whether a permission exists.
+    pub async fn lives(&mut self, workspace: WorkspaceId, id: PermissionId) -> Result<bool, Error> {
+        let permission = self.record(&tables::PERMISSIONS, &(workspace, id)).await?;
+        Ok(permission.is_some_and(|permission| permission.record.deleted.is_none()))
     }
 
     /// The view that shows what is not remembered.
@@ -210,6 +305,46 @@ impl<'a> Sight<'a> {
         self.include(&entry);
         self.misses += 1;
         entry
+    }
+}
+
+/// What is remembered all together: no look at the store is needed, and nothing is waited for.
+pub(super) struct AtHand {
+    pub holder: Seen<Holder>,
+    pub setting: Arc<Setting>,
+    pub identity: Option<Seen<Identity>>,
+    pub meter: Option<Seen<Meter>>,
+    pub revision: Revision,
+}
+
+impl Memory {
+    /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
+    /// together.
+    pub(super) fn at_hand(&self, home: &Seen<Workspace>, secret: &Secret) -> Option<AtHand> {
+        let (cache, marks) = (&self.cache, self.cache.marks());
+        let workspace = home.record.id;
+        let holder = digests(&home.record, secret).find_map(|digest| {
+            let (place, _) = tables::KEY_DIGESTS.place(marks, &(workspace, digest.bytes()));
+            cache.get::<Holder>(&place)
+        })?;
+        let card = &holder.record.card;
+        let setting = holder.record.group.setting.load_full()?;
+        let identity = match card.identity {
+            Some(id) => Some(cache.get(&tables::IDENTITIES.place(marks, &(workspace, id)).0)?),
+            None => None,
+        };
+        let meter = match card.meter {
+            Some(lineage) => Some(cache.get(&tables::METERS.place(marks, &(workspace, lineage)).0)?),
+            None => None,
+        };
+        // The marks of every commit up to this one were up before it could be seen here.
+        let revision = self.head();
+        let holds = home.holds(marks)
+            && holder.holds(marks)
+            && setting.holds(marks)
+            && identity.as_ref().is_none_or(|identity: &Seen<Identity>| identity.holds(marks))
+            && meter.as_ref().is_none_or(|meter: &Seen<Meter>| meter.holds(marks));
+        holds.then_some(AtHand { holder, setting, identity, meter, revision })
     }
 }
 

@@ -3,22 +3,20 @@
 //! It gathers what the verdict needs, as it is at one moment, and lets [`Card::verdict`] say what it comes to. No answer is kept:
 //! each call looks at the state as it is.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::domain::api::Api;
 use crate::domain::capability::Capability;
 use crate::domain::card::Card;
 use crate::domain::credits::{Meter, Uses};
-use crate::domain::id::{ApiId, KeyId, PermissionId, WorkspaceId};
+use crate::domain::id::{ApiId, KeyId, PermissionId};
 use crate::domain::identity::Identity;
 use crate::domain::key::{Key, Question, RoleRef, Surroundings, Verdict};
 use crate::domain::limit::{self, Applied, Named, NoSuchLimit};
 use crate::domain::name::Name;
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
-use crate::domain::role::{Held, Role};
 use crate::domain::secret::Secret;
 use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::window::Admission;
@@ -30,7 +28,7 @@ use super::caller::Caller;
 use super::counts::keys_of_identity_in;
 use super::credits::{Account, Payment, Reservation};
 use super::identities::CountedIdentity;
-use super::sight::{Seen, Sight};
+use super::sight::{AtHand, Holder, Seen, Setting, Sight};
 use super::windows::{Ask, Standing};
 use super::{Done, Ostiary, Reading, Revision};
 
@@ -125,33 +123,25 @@ pub struct WholeKey {
 
 /// A key with what its verdict depends on.
 struct Gathered {
-    card: Seen<Card>,
+    holder: Seen<Holder>,
     home: Seen<Workspace>,
-    api: Option<Seen<Api>>,
-    roles: Vec<Seen<Role>>,
+    setting: Arc<Setting>,
     identity: Option<Seen<Identity>>,
     meter: Option<Meter>,
-    /// Those of the permissions that it holds and that the caller asks for which exist.
-    living: Vec<PermissionId>,
     whole: Option<Box<WholeKey>>,
 }
 
 impl Sight<'_> {
     async fn gather(&mut self, home: Seen<Workspace>, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
         let workspace = home.record.id;
-        let Some(card) = self.card(&home.record, &question.secret).await? else { return Ok(None) };
-        let traits = &card.record.traits;
-        let api = self.record(&tables::APIS, &(workspace, traits.api)).await?;
-        let mut roles = Vec::with_capacity(traits.roles.len());
-        for id in &traits.roles {
-            let role = self.record(&tables::ROLES, &(workspace, *id)).await?;
-            roles.extend(role.filter(|role| role.record.deleted.is_none()));
-        }
-        let identity = match card.record.identity {
+        let Some(holder) = self.holder(&home.record, &question.secret).await? else { return Ok(None) };
+        let setting = self.setting(&holder.record, question.query.as_ref()).await?;
+        let card = &holder.record.card;
+        let identity = match card.identity {
             Some(id) => self.record(&tables::IDENTITIES, &(workspace, id)).await?,
             None => None,
         };
-        let meter = match card.record.meter {
+        let meter = match card.meter {
             Some(lineage) => {
                 let meter = self.record(&tables::METERS, &(workspace, lineage)).await?;
                 // Without it the key would be good for ever.
@@ -159,42 +149,27 @@ impl Sight<'_> {
             }
             None => None,
         };
-        let identity = identity.filter(|identity| identity.record.deleted.is_none());
-        let mut gathered = Gathered { card, home, api, roles, identity, meter, living: Vec::new(), whole: None };
-        if let Some(query) = &question.query {
-            let asked_for = |held: &Held| query.permissions().any(|asked| held.slug.covers(asked));
-            gathered.living = self.living(workspace, gathered.held().filter(|held| asked_for(held))).await?;
-        }
+        let mut gathered = Gathered { holder, home, setting, identity: living(identity), meter, whole: None };
         if question.detail == Detail::Full {
             gathered.whole = self.whole(&gathered).await?.map(Box::new);
         }
         Ok(Some(gathered))
     }
 
-    /// Those of the permissions that exist.
-    async fn living(
-        &mut self,
-        workspace: WorkspaceId,
-        held: impl Iterator<Item = &Held>,
-    ) -> Result<Vec<PermissionId>, Error> {
-        let mut living = Vec::new();
-        for held in held {
-            let permission = self.record(&tables::PERMISSIONS, &(workspace, held.id)).await?;
-            if permission.is_some_and(|permission| permission.record.deleted.is_none()) {
-                living.push(held.id);
-            }
-        }
-        Ok(living)
-    }
-
     async fn whole(&mut self, gathered: &Gathered) -> Result<Option<WholeKey>, Error> {
         let workspace = gathered.home.record.id;
-        let living = self.living(workspace, gathered.held()).await?;
-        let living: HashSet<PermissionId> = living.into_iter().collect();
-        let slugs = gathered.held().filter(|held| living.contains(&held.id)).map(|held| held.slug.clone());
-        let permissions: BTreeSet<Slug> = slugs.collect();
-        let roles = gathered.roles.iter();
-        let roles = roles.map(|role| RoleRef { id: role.record.id, name: role.record.name.clone() }).collect();
+        let card = &gathered.holder.record.card;
+        let roles = &gathered.setting.roles;
+        let through_roles = roles.iter().flat_map(|role| &role.record.permissions);
+        let held: HashMap<PermissionId, &Slug> =
+            card.traits.permissions.iter().chain(through_roles).map(|held| (held.id, &held.slug)).collect();
+        let mut permissions = BTreeSet::new();
+        for (id, slug) in held {
+            if self.lives(workspace, id).await? {
+                permissions.insert(slug.clone());
+            }
+        }
+        let roles = roles.iter().map(|role| RoleRef { id: role.record.id, name: role.record.name.clone() }).collect();
         let view = self.view().await?;
         let identity = match &gathered.identity {
             Some(identity) => {
@@ -204,28 +179,31 @@ impl Sight<'_> {
             }
             None => None,
         };
-        let key = tables::KEYS.read(view, &(workspace, gathered.card.record.id)).await?;
+        let key = tables::KEYS.read(view, &(workspace, card.id)).await?;
         let permissions = permissions.into_iter().collect();
         Ok(key.map(|key| WholeKey { key, roles, permissions, identity }))
     }
 }
 
+/// The identity, unless it has been deleted.
+fn living(identity: Option<Seen<Identity>>) -> Option<Seen<Identity>> {
+    identity.filter(|identity| identity.record.deleted.is_none())
+}
+
 impl Gathered {
-    /// Everything that the key holds, directly or through a role. Some of it may have been deleted since.
-    fn held(&self) -> impl Iterator<Item = &Held> {
-        let direct = self.card.record.traits.permissions.iter();
-        direct.chain(self.roles.iter().flat_map(|role| &role.record.permissions))
+    fn card(&self) -> &Card {
+        &self.holder.record.card
     }
 
     fn account(&self) -> Account {
-        (self.home.record.id, self.card.record.lineage())
+        (self.home.record.id, self.card().lineage())
     }
 
     /// With whom a limit counts.
     fn subject(&self, counting: limit::Counting) -> Subject {
         match (counting, &self.identity) {
             (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.record.id),
-            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.card.record.lineage()),
+            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.card().lineage()),
         }
     }
 }
@@ -236,6 +214,18 @@ enum Judged {
     Answer(Verification),
     /// All is well, but what the call costs must be reserved first.
     Short(Account),
+    /// What is left to use must be asked for first.
+    Unclear(Account),
+}
+
+/// What is known of the balance besides what is in memory.
+#[derive(Clone, Copy)]
+enum Balance {
+    Unknown,
+    /// This is left, which is too little.
+    Short(Uses),
+    /// This is left.
+    Asked(Uses),
 }
 
 impl Ostiary {
@@ -246,24 +236,56 @@ impl Ostiary {
     pub async fn verify_key(
         &self,
         caller: &Caller,
-        question: VerifyQuestion,
+        question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Result<Done<Verification>, Error> {
-        caller.permit(Capability::VerifyKey)?;
-        let mut refused = None;
-        loop {
-            let (gathered, revision) = self.gathered(caller, &question, min_revision).await?;
-            let Some(gathered) = gathered else { return Ok(Done { answer: unknown(), revision }) };
-            let account = match self.judge(caller, gathered, &question, refused).await? {
-                Judged::Answer(answer) => return Ok(Done { answer, revision }),
-                Judged::Short(account) => account,
-            };
-            // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
-            match self.reserve(account, question.cost).await? {
-                Reservation::Made => {}
-                Reservation::Refused(uses) => refused = Some(uses),
-            }
+        if let Some(done) = self.verify_at_hand(caller, question, min_revision) {
+            return done;
         }
+        let mut balance = Balance::Unknown;
+        loop {
+            let (gathered, revision) = self.gathered(caller, question, min_revision).await?;
+            let Some(gathered) = gathered else { return Ok(Done { answer: unknown(), revision }) };
+            balance = match self.judge(caller, gathered, question, balance)? {
+                Judged::Answer(answer) => return Ok(Done { answer, revision }),
+                // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
+                Judged::Short(account) => match self.reserve(account, question.cost).await? {
+                    Reservation::Made => Balance::Unknown,
+                    Reservation::Refused(uses) => Balance::Short(uses),
+                },
+                Judged::Unclear(account) => Balance::Asked(self.uses_of(account).await?),
+            };
+        }
+    }
+
+    /// The same, if it can be told at once: nothing has to be read, reserved or waited for. Otherwise nothing has
+    /// happened.
+    pub fn verify_at_hand(
+        &self,
+        caller: &Caller,
+        question: &VerifyQuestion,
+        min_revision: Option<Revision>,
+    ) -> Option<Result<Done<Verification>, Error>> {
+        if let Err(error) = caller.permit(Capability::VerifyKey) {
+            return Some(Err(error));
+        }
+        if question.detail == Detail::Full || !self.has_reached(min_revision) {
+            return None;
+        }
+        let home = &caller.workspace;
+        let AtHand { holder, setting, identity, meter, revision } = self.memory.at_hand(home, &question.secret)?;
+        let (home, meter) = (Arc::clone(home), meter.map(|meter| meter.record));
+        let gathered = Gathered { holder, home, setting, identity: living(identity), meter, whole: None };
+        match self.judge(caller, gathered, question, Balance::Unknown) {
+            Ok(Judged::Answer(answer)) => Some(Ok(Done { answer, revision })),
+            Ok(Judged::Short(_) | Judged::Unclear(_)) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn has_reached(&self, min_revision: Option<Revision>) -> bool {
+        let head = self.memory.head();
+        min_revision.is_none_or(|least| least.epoch == head.epoch && least.counter <= head.counter)
     }
 
     /// The key that is asked about, with what its verdict depends on, as all of it was at one moment.
@@ -273,9 +295,7 @@ impl Ostiary {
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Result<(Option<Gathered>, Revision), Error> {
-        let head = self.memory.head();
-        let reached = min_revision.is_none_or(|least| least.epoch == head.epoch && least.counter <= head.counter);
-        if reached && question.detail == Detail::Basic {
+        if self.has_reached(min_revision) && question.detail == Detail::Basic {
             let mut sight = Sight::remembering(self);
             sight.include(&caller.workspace);
             let gathered = sight.gather(Arc::clone(&caller.workspace), question).await?;
@@ -291,28 +311,25 @@ impl Ostiary {
         Ok((sight.gather(home, question).await?, revision))
     }
 
-    /// Says what a key is good for. Between the limits and the credits nothing waits, so that both are consumed or
-    /// neither.
-    async fn judge(
+    /// Says what a key is good for, and consumes that, all or nothing.
+    fn judge(
         &self,
         caller: &Caller,
         gathered: Gathered,
         question: &VerifyQuestion,
-        refused: Option<Uses>,
+        balance: Balance,
     ) -> Result<Judged, Error> {
         let VerifyQuestion { secret: _, audience, client, query, cost, limits: named, detail: _, counting } = question;
         let now = self.world.now();
-        let (card, traits) = (&gathered.card.record, &gathered.card.record.traits);
-        let grant = caller.allowing(Capability::VerifyKey, &traits.api.to_string());
-        let permissions: Vec<&Slug> =
-            gathered.held().filter(|held| gathered.living.contains(&held.id)).map(|held| &held.slug).collect();
+        let (card, traits) = (gathered.card(), &gathered.card().traits);
+        let grant = caller.allowing_object(Capability::VerifyKey, traits.api);
         let asked = Question { now, audience: *audience, client: *client, query: query.as_ref(), cost: *cost };
         let verdict = |exceeded: &[Name], uses| {
             let around = Surroundings {
                 caller_may_verify: grant.is_some(),
                 home: &gathered.home.record,
-                api: gathered.api.as_ref().map(|api| &api.record),
-                permissions: &permissions,
+                api: gathered.setting.api.as_ref().map(|api| &api.record),
+                permissions: &gathered.setting.permissions,
                 exceeded,
                 uses,
             };
@@ -327,24 +344,24 @@ impl Ostiary {
             Error::field(format!("rate_limits[{index}].name"), "must be a limit of the key or of its identity")
         })?;
         let consumed = if at_first == Verdict::Valid {
-            match self.consume(&gathered, &applied, (*cost, *counting), refused, now).await? {
-                Some(consumed) => consumed,
-                None => return Ok(Judged::Short(gathered.account())),
+            match self.consume(&gathered, &applied, (*cost, *counting), balance, now)? {
+                Consumption::Done(consumed) => consumed,
+                Consumption::Short => return Ok(Judged::Short(gathered.account())),
+                Consumption::Unclear => return Ok(Judged::Unclear(gathered.account())),
             }
         } else {
-            Consumed { limits: Vec::new(), uses: self.uses_in_view(&gathered, now) }
+            Consumed { limits: Vec::new(), uses: self.uses_in_view(&gathered, now), paid: false }
         };
-        let Consumed { limits, uses } = consumed;
+        let Consumed { limits, uses, paid } = consumed;
         let exceeded: Vec<Name> =
             limits.iter().filter(|outcome| outcome.standing.exceeded).map(|outcome| outcome.name.clone()).collect();
         // What has been paid for is not asked for again.
-        let paid = counting == &Counting::Use && refused.is_none() && exceeded.is_empty();
-        let verdict = verdict(&exceeded, if paid { Uses::Unlimited } else { uses });
+        let verdict = if paid { Verdict::Valid } else { verdict(&exceeded, uses) };
         if let Some(grant) = grant {
-            self.allowed_by(caller.row(), grant, now);
+            caller.tally.grant_used(grant, now);
         }
         if verdict == Verdict::Valid && *counting == Counting::Use {
-            self.usage.key_used((traits.workspace, card.id), now);
+            self.usage.key_used(card.id, &gathered.holder.record.last_use, now);
         }
         let key = VerifiedKey {
             id: card.id,
@@ -358,15 +375,15 @@ impl Ostiary {
         Ok(Judged::Answer(Verification { verdict, key: Some(key) }))
     }
 
-    /// Counts the call against its limits and pays for it, or neither. None if what it costs must be reserved first.
-    async fn consume(
+    /// Counts the call against its limits and pays for it, or neither.
+    fn consume(
         &self,
         gathered: &Gathered,
-        applied: &[Applied],
+        applied: &[Applied<'_>],
         (cost, counting): (u64, Counting),
-        refused_credits: Option<Uses>,
+        balance: Balance,
         now: Timestamp,
-    ) -> Result<Option<Consumed>, Error> {
+    ) -> Result<Consumption, Error> {
         let workspace = gathered.home.record.id;
         let asks: Vec<Ask<'_>> = applied
             .iter()
@@ -378,45 +395,47 @@ impl Ostiary {
                 cost: applied.cost,
             })
             .collect();
-        self.load_windows(&asks).await?;
+        let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
         let mut uses = Uses::Unlimited;
-        let admissions = match (counting, refused_credits) {
-            (Counting::DryRun, _) => {
-                if gathered.meter.is_some() {
-                    uses = self.uses_of(gathered.account()).await?;
-                }
-                self.windows.peek(&asks, now)
+        let (admissions, counted) = match (counting, balance) {
+            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) if gathered.meter.is_some() => {
+                return Ok(Consumption::Unclear);
             }
-            (Counting::Use, Some(left)) => {
+            (Counting::DryRun, Balance::Asked(left)) | (Counting::Use, Balance::Short(left)) => {
                 uses = left;
-                self.windows.peek(&asks, now)
+                (self.windows.peek(&asks, now), false)
             }
-            (Counting::Use, None) => {
+            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) => (self.windows.peek(&asks, now), false),
+            (Counting::Use, Balance::Unknown | Balance::Asked(_)) => {
                 let mut short = false;
-                let admissions = self.windows.admit_if(&asks, now, || {
+                let pay = || {
                     let Some(meter) = &gathered.meter else { return true };
                     match self.credits.pay(gathered.account(), meter, cost, now) {
                         Payment::Paid(left) => uses = left,
                         Payment::Short => short = true,
                     }
                     !short
-                });
+                };
                 // Paths matter to identifiers of namespaces only.
-                let admissions = admissions.map_err(|full| full.error(|_| String::new()))?;
+                let admissions =
+                    self.windows.admit_if(&asks, now, pay).map_err(|full| full.error(|_| String::new()))?;
                 if short {
-                    return Ok(None);
+                    return Ok(Consumption::Short);
                 }
-                if admissions.iter().any(|admission| matches!(admission, Admission::Refused { .. })) {
+                let counted = !admissions.iter().any(refused);
+                if !counted {
                     uses = self.uses_in_view(gathered, now);
                 }
-                admissions
+                (admissions, counted)
             }
         };
-        let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
-        let counted = counting == Counting::Use && refused_credits.is_none() && !admissions.iter().any(refused);
         // What was not counted is shown as it stands, without the call.
-        let free: Vec<Ask<'_>> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
-        let standing = if counted { Vec::new() } else { self.windows.peek(&free, now) };
+        let standing = if counted {
+            Vec::new()
+        } else {
+            let free: Vec<Ask<'_>> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
+            self.windows.peek(&free, now)
+        };
         let mut limits = Vec::with_capacity(applied.len());
         for (index, (applied, admission)) in applied.iter().zip(admissions).enumerate() {
             let stands = standing.get(index).copied().filter(|_| !refused(&admission));
@@ -424,7 +443,7 @@ impl Ostiary {
             let standing = Standing::new(applied.rate.limit(), admission, now);
             limits.push(LimitOutcome { name: applied.name.clone(), standing });
         }
-        Ok(Some(Consumed { limits, uses }))
+        Ok(Consumption::Done(Consumed { limits, uses, paid: counted }))
     }
 
     /// What is left to use, as far as can be told without waiting.
@@ -439,9 +458,21 @@ fn unknown() -> Verification {
     Verification { verdict: Verdict::NotFound, key: None }
 }
 
+/// Whether a call could be paid for.
+enum Consumption {
+    /// It was, or will not be.
+    Done(Consumed),
+    /// What it costs must be reserved first.
+    Short,
+    /// What is left must be asked for first.
+    Unclear,
+}
+
 /// What a call has taken, or would take.
 struct Consumed {
     limits: Vec<LimitOutcome>,
     /// What is left.
     uses: Uses,
+    /// Whether it has been taken.
+    paid: bool,
 }

@@ -1,32 +1,42 @@
-//! The windows of rate limits: counted in memory, exactly; the longer ones saved every few seconds and at a clean stop.
+//! The windows of rate limits: counted in memory, exactly; the longer ones saved every so often and at a clean stop, and
+//! read at the start.
 //!
 //! Windows shorter than a minute are not worth a write: a restart takes about as long as they matter. A crash loses what
 //! was counted since the last saving. Live windows are never given up for others: where there are too many, new ones are
 //! refused. A workspace never has more of them than are still free, so that none takes the room of all.
+//!
+//! Windows lie in buckets, each with a lock of its own, and each bucket is saved as one row: a million windows take four
+//! thousand rows instead of a million. Which bucket something lies in is drawn anew with every start, so nobody can fill
+//! one on purpose; the rows of a start replace those of the one before.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::WorkspaceId;
 use crate::domain::limit::Rate;
 use crate::domain::time::Timestamp;
 use crate::domain::window::{Admission, Window};
 use crate::error::Error;
+use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::tables::{self, Subject};
 
 use super::Ostiary;
 
 /// Windows that are counted at a time.
-pub const WINDOWS_MAX: usize = 1_000_000;
+pub const WINDOWS_MAX: usize = 4_000_000;
 /// The shortest windows that outlive a restart.
 const SAVED_FROM: Duration = Duration::from_secs(60);
+/// Into how many parts they are divided. At most about 2,000 windows lie in one, which with the longest names are
+/// 1.2 MB of a row that may have 2 MB.
+const BUCKETS: u16 = 4_096;
 /// Rows saved in one transaction.
-const SAVED_AT_ONCE: usize = 50;
-/// Rows of one subject that are read at a time.
-const CHUNK: usize = 500;
+const SAVED_AT_ONCE: usize = 12;
+/// Rows of an earlier start that are read or removed at a time.
+const CHUNK: usize = 64;
 /// Spans of different lengths in which one identifier is counted at a time.
 pub const SPANS_MAX: usize = 32;
 /// How long to wait where there are too many windows.
@@ -34,8 +44,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whose windows they are, and where.
 pub(super) type Place = (WorkspaceId, Subject);
-/// The key of a window's row.
-pub(super) type Row = (WorkspaceId, Subject, u64, String);
+/// The key of a row: which start wrote it, and which bucket.
+type Row = (u64, u16);
 
 /// May so much happen?
 #[derive(Debug, Clone, Copy)]
@@ -82,15 +92,6 @@ impl Standing {
     }
 }
 
-/// A window in memory.
-struct Slot {
-    name: Box<str>,
-    span: Duration,
-    window: Window,
-    /// Whether it has counted something since it was saved.
-    dirty: bool,
-}
-
 /// Why a window can't be counted that is not counted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
@@ -114,38 +115,41 @@ impl Full {
 }
 
 /// All windows that are counted.
-#[derive(Default)]
 pub struct Registry {
-    memory: Mutex<Memory>,
-    /// Held while rows are written or removed by what was seen before, so that nothing forgotten comes back.
+    /// Decides which bucket a place lies in.
+    hasher: RandomState,
+    buckets: Box<[Mutex<Bucket>]>,
+    room: Room,
+    /// Tells the rows of this start from those of others.
+    start: AtomicU64,
+    /// Whether rows of earlier starts are still there.
+    earlier: AtomicBool,
+    /// Held while rows are written by what was seen before, so that nothing forgotten comes back.
     saving: tokio::sync::Mutex<()>,
-    /// Where the search for rows that are over goes on.
-    cursor: Mutex<Option<Row>>,
 }
 
-/// The windows by whose they are. A place that is there has been read from the disk.
+/// How many windows there are.
 #[derive(Default)]
-struct Memory {
-    places: HashMap<Place, Vec<Slot>>,
-    /// How many windows there are, and how many each workspace has of them.
-    windows: usize,
-    of_workspace: HashMap<WorkspaceId, usize>,
-    /// Places that have been forgotten since what is to be saved was last looked at.
-    forgotten: HashSet<Place>,
-    /// How often any place has been forgotten.
-    forgettings: u64,
+struct Room {
+    all: AtomicUsize,
+    of_workspace: Mutex<HashMap<WorkspaceId, usize>>,
 }
 
-/// What is being saved. What is left of it when the saving ends, for whatever reason, is still to be saved.
-struct Unsaved<'a> {
-    registry: &'a Registry,
-    rows: Vec<(Row, Window)>,
+#[derive(Default)]
+struct Bucket {
+    places: HashMap<Place, Slots, foldhash::fast::RandomState>,
+    /// Whether one of its longer windows has counted something since it was saved.
+    dirty: bool,
 }
 
-impl Drop for Unsaved<'_> {
-    fn drop(&mut self) {
-        self.registry.still_dirty(&self.rows);
-    }
+/// The windows of one place: nearly always one.
+type Slots = smallvec::SmallVec<[Slot; 1]>;
+
+/// A window in memory.
+struct Slot {
+    name: Box<str>,
+    span: Duration,
+    window: Window,
 }
 
 impl Ask<'_> {
@@ -162,20 +166,132 @@ impl Ask<'_> {
     }
 }
 
-impl Memory {
+impl Room {
+    /// Takes room for one more window, if the workspace may have it.
+    fn take(&self, workspace: WorkspaceId) -> bool {
+        let mut of_workspace = self.of_workspace.lock();
+        let own = of_workspace.entry(workspace).or_default();
+        let fits = *own < WINDOWS_MAX.saturating_sub(self.all.load(Ordering::Relaxed));
+        if fits {
+            *own += 1;
+            self.all.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&self, workspace: WorkspaceId, number: usize) {
+        let mut of_workspace = self.of_workspace.lock();
+        let own = of_workspace.entry(workspace).or_default();
+        *own = own.saturating_sub(number);
+        self.all.fetch_sub(number, Ordering::Relaxed);
+        if *own == 0 {
+            of_workspace.remove(&workspace);
+        }
+    }
+}
+
+impl Bucket {
     fn window(&self, ask: &Ask<'_>) -> Window {
         let slots = self.places.get(&ask.place());
         slots.and_then(|slots| slots.iter().find(|slot| ask.is_about(slot))).map(|slot| slot.window).unwrap_or_default()
     }
 
+    /// The window that is asked about, a new one where there is none.
+    fn slot(&mut self, index: usize, ask: &Ask<'_>, room: &Room) -> Result<&mut Slot, Full> {
+        let slots = self.places.entry(ask.place()).or_default();
+        let at = match slots.iter().position(|slot| ask.is_about(slot)) {
+            Some(at) => at,
+            None if matches!(ask.subject, Subject::Identifier(_)) && slots.len() >= SPANS_MAX => {
+                return Err(Full::Spans(index));
+            }
+            None if !room.take(ask.workspace) => return Err(Full::Windows),
+            None => {
+                slots.push(Slot { name: ask.name.into(), span: ask.rate.span(), window: Window::default() });
+                slots.len() - 1
+            }
+        };
+        Ok(&mut slots[at])
+    }
+
+    /// Forgets windows in which nothing counts any more.
+    fn tidy(&mut self, now: Timestamp, room: &Room) {
+        self.places.retain(|(workspace, _), slots| {
+            let before = slots.len();
+            slots.retain(|slot| !slot.window.is_over(now, slot.span));
+            if slots.len() < before {
+                room.give_back(*workspace, before - slots.len());
+            }
+            !slots.is_empty()
+        });
+        if self.places.capacity() > 64 && self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to_fit();
+        }
+    }
+
+    /// The longer windows, except those of one place.
+    fn saved(&self, without: Option<Place>) -> SavedWindows {
+        let places = self.places.iter().filter(|(place, _)| Some(**place) != without);
+        let windows = places.flat_map(|((workspace, subject), slots)| {
+            let long = slots.iter().filter(|slot| slot.span >= SAVED_FROM);
+            long.map(|slot| SavedWindow {
+                workspace: *workspace,
+                subject: *subject,
+                span: slot.span,
+                name: slot.name.clone(),
+                window: slot.window,
+            })
+        });
+        SavedWindows(windows.collect())
+    }
+}
+
+/// Buckets that are held together, in order, each once.
+type Held<'a> = smallvec::SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
+            room: Room::default(),
+            start: AtomicU64::new(0),
+            earlier: AtomicBool::new(false),
+            saving: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Registry {
+    fn bucket_of(&self, place: Place) -> usize {
+        usize::try_from(self.hasher.hash_one(place) % u64::from(BUCKETS)).unwrap_or(0)
+    }
+
+    /// Holds all buckets that the asks are about. Everybody takes them in the same order.
+    fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
+        let mut indexes: smallvec::SmallVec<[usize; 4]> = asks.iter().map(|ask| self.bucket_of(ask.place())).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes.into_iter().map(|index| (index, self.buckets[index].lock())).collect()
+    }
+
+    fn at<'h, 'a>(&self, held: &'h mut Held<'a>, ask: &Ask<'_>) -> &'h mut Bucket {
+        let index = if held.len() == 1 { 0 } else { self.position(held, ask) };
+        &mut held[index].1
+    }
+
+    fn position(&self, held: &Held<'_>, ask: &Ask<'_>) -> usize {
+        let index = self.bucket_of(ask.place());
+        held.iter().position(|(held, _)| *held == index).expect("every bucket that is asked about is held")
+    }
+
     /// What the limits say one after the other, where those that are about the same window add up.
-    fn admissions(&self, asks: &[Ask<'_>], now: Timestamp) -> Vec<Admission> {
-        let mut tried: Vec<(&Ask<'_>, Window)> = Vec::with_capacity(asks.len());
+    fn admissions(&self, held: &mut Held<'_>, asks: &[Ask<'_>], now: Timestamp) -> Vec<Admission> {
+        let mut tried: smallvec::SmallVec<[(&Ask<'_>, Window); 4]> = smallvec::SmallVec::new();
         let mut admissions = Vec::with_capacity(asks.len());
         for ask in asks {
             let known = tried.iter().position(|(other, _)| other.is_about_the_same(ask));
             let index = known.unwrap_or_else(|| {
-                tried.push((ask, self.window(ask)));
+                tried.push((ask, self.at(held, ask).window(ask)));
                 tried.len() - 1
             });
             admissions.push(tried[index].1.admit(now, ask.rate.span(), ask.rate.limit(), ask.cost));
@@ -183,58 +299,9 @@ impl Memory {
         admissions
     }
 
-    /// The window that is asked about, a new one where there is none.
-    fn slot(&mut self, index: usize, ask: &Ask<'_>) -> Result<&mut Slot, Full> {
-        let of_workspace = self.of_workspace.entry(ask.workspace).or_default();
-        let slots = self.places.entry(ask.place()).or_default();
-        let at = match slots.iter().position(|slot| ask.is_about(slot)) {
-            Some(at) => at,
-            None if *of_workspace >= WINDOWS_MAX.saturating_sub(self.windows) => return Err(Full::Windows),
-            None if matches!(ask.subject, Subject::Identifier(_)) && slots.len() >= SPANS_MAX => {
-                return Err(Full::Spans(index));
-            }
-            None => {
-                self.windows += 1;
-                *of_workspace += 1;
-                let (name, span) = (ask.name.into(), ask.rate.span());
-                slots.push(Slot { name, span, window: Window::default(), dirty: false });
-                slots.len() - 1
-            }
-        };
-        Ok(&mut slots[at])
-    }
-
-    /// Changes how many windows a workspace has.
-    fn counted(&mut self, workspace: WorkspaceId, more: usize, fewer: usize) {
-        self.windows = (self.windows + more).saturating_sub(fewer);
-        let of_workspace = self.of_workspace.entry(workspace).or_default();
-        *of_workspace = (*of_workspace + more).saturating_sub(fewer);
-        if *of_workspace == 0 {
-            self.of_workspace.remove(&workspace);
-        }
-    }
-
-    /// Forgets windows in which nothing counts any more.
-    fn tidy(&mut self, now: Timestamp) {
-        let mut over = Vec::new();
-        self.places.retain(|(workspace, _), slots| {
-            let before = slots.len();
-            slots.retain(|slot| !slot.window.is_over(now, slot.span));
-            if slots.len() < before {
-                over.push((*workspace, before - slots.len()));
-            }
-            !slots.is_empty()
-        });
-        for (workspace, fewer) in over {
-            self.counted(workspace, 0, fewer);
-        }
-    }
-}
-
-impl Registry {
     /// What the limits would say. Nothing is counted.
     pub fn peek(&self, asks: &[Ask<'_>], now: Timestamp) -> Vec<Admission> {
-        self.memory.lock().admissions(asks, now)
+        self.admissions(&mut self.hold(asks), asks, now)
     }
 
     /// Counts all or nothing: all if every limit admits and `then` says yes, which is asked last and only in that case.
@@ -248,20 +315,21 @@ impl Registry {
         now: Timestamp,
         then: impl FnOnce() -> bool,
     ) -> Result<Vec<Admission>, Full> {
-        let mut memory = self.memory.lock();
-        let admissions = memory.admissions(asks, now);
+        let mut held = self.hold(asks);
+        let admissions = self.admissions(&mut held, asks, now);
         if admissions.iter().any(|admission| matches!(admission, Admission::Refused { .. })) {
             return Ok(admissions);
         }
         let counting = || asks.iter().enumerate().filter(|(_, ask)| ask.cost > 0);
         for (index, ask) in counting() {
-            memory.slot(index, ask)?;
+            self.at(&mut held, ask).slot(index, ask, &self.room)?;
         }
         if then() {
             for (index, ask) in counting() {
-                let slot = memory.slot(index, ask)?;
+                let bucket = self.at(&mut held, ask);
+                let slot = bucket.slot(index, ask, &self.room)?;
                 slot.window.count(now, slot.span, ask.cost);
-                slot.dirty = true;
+                bucket.dirty |= ask.rate.span() >= SAVED_FROM;
             }
         }
         Ok(admissions)
@@ -269,198 +337,176 @@ impl Registry {
 
     /// Takes back what was admitted at that moment, as far as it still counts.
     pub fn take_back(&self, asks: &[Ask<'_>], counted_at: Timestamp) {
-        let mut memory = self.memory.lock();
+        let mut held = self.hold(asks);
         for ask in asks {
-            let slots = memory.places.get_mut(&ask.place()).into_iter().flatten();
+            let bucket = self.at(&mut held, ask);
+            let slots = bucket.places.get_mut(&ask.place()).into_iter().flatten();
             for slot in slots.filter(|slot| ask.is_about(slot)) {
                 slot.window.uncount(counted_at, slot.span, ask.cost);
-                slot.dirty = true;
+                bucket.dirty |= slot.span >= SAVED_FROM;
             }
         }
     }
 
-    /// Forgets everything that was counted at a place. Its rows must be gone, and nobody may be saving.
+    /// Forgets everything that was counted at a place.
     fn forget(&self, place: Place) {
-        let mut memory = self.memory.lock();
-        // The place stays, so that nobody reads it again before what they have read of it is known to be old.
-        let fewer = memory.places.insert(place, Vec::new()).map_or(0, |slots| slots.len());
-        memory.counted(place.0, 0, fewer);
-        memory.forgotten.insert(place);
-        memory.forgettings += 1;
+        let mut bucket = self.buckets[self.bucket_of(place)].lock();
+        if let Some(slots) = bucket.places.remove(&place) {
+            self.room.give_back(place.0, slots.len());
+        }
     }
 
-    /// What is to be saved. It counts as saved from now on.
-    fn dirty(&self) -> Vec<(Row, Window)> {
-        let mut memory = self.memory.lock();
-        memory.forgotten.clear();
-        let mut dirty = Vec::new();
-        for ((workspace, subject), slots) in &mut memory.places {
-            for slot in slots.iter_mut().filter(|slot| slot.dirty && slot.span >= SAVED_FROM) {
-                slot.dirty = false;
-                dirty.push(((*workspace, *subject, millis(slot.span), slot.name.to_string()), slot.window));
+    /// Takes in what an earlier start has saved.
+    fn fill(&self, saved: SavedWindows, now: Timestamp) {
+        for SavedWindow { workspace, subject, span, name, window } in saved.0 {
+            if window.is_over(now, span) {
+                continue;
             }
-        }
-        dirty
-    }
-
-    /// Those whose places have not been forgotten since.
-    fn not_forgotten(&self, rows: &[(Row, Window)]) -> Vec<(Row, Window)> {
-        let memory = self.memory.lock();
-        let keeps =
-            |((workspace, subject, ..), _): &&(Row, Window)| !memory.forgotten.contains(&(*workspace, *subject));
-        rows.iter().filter(keeps).cloned().collect()
-    }
-
-    /// If the place has not been read: how often any has been forgotten so far.
-    fn lacks(&self, place: Place) -> Option<u64> {
-        let memory = self.memory.lock();
-        (!memory.places.contains_key(&place)).then_some(memory.forgettings)
-    }
-
-    /// Fills a place with what was read, unless something has been forgotten since, or somebody else has filled it and
-    /// counted.
-    fn fill(&self, place: Place, slots: Vec<Slot>, forgettings: u64) {
-        let mut memory = self.memory.lock();
-        if memory.forgettings != forgettings {
-            return;
-        }
-        let number = slots.len();
-        if let Entry::Vacant(vacant) = memory.places.entry(place) {
-            vacant.insert(slots);
-            memory.counted(place.0, number, 0);
-        }
-    }
-
-    /// What could not be saved after all.
-    fn still_dirty(&self, rows: &[(Row, Window)]) {
-        if rows.is_empty() {
-            return;
-        }
-        let mut memory = self.memory.lock();
-        for ((workspace, subject, span, name), _) in rows {
-            let slots = memory.places.get_mut(&(*workspace, *subject)).into_iter().flatten();
-            for slot in slots.filter(|slot| millis(slot.span) == *span && *slot.name == **name) {
-                slot.dirty = true;
+            let mut bucket = self.buckets[self.bucket_of((workspace, subject))].lock();
+            bucket.dirty = true;
+            let slots = bucket.places.entry((workspace, subject)).or_default();
+            match slots.iter_mut().find(|slot| slot.span == span && slot.name == name) {
+                // Saved by two starts, of which the second was cut short: the later one counts.
+                Some(slot) if slot.window.parts() < window.parts() => slot.window = window,
+                Some(_) => {}
+                None if self.room.take(workspace) => slots.push(Slot { name, span, window }),
+                None => {}
             }
         }
     }
+
+    /// What is to be saved of a bucket, if anything. It counts as saved from now on.
+    fn dirty(&self, index: usize, now: Timestamp) -> Option<SavedWindows> {
+        let mut bucket = self.buckets[index].lock();
+        bucket.tidy(now, &self.room);
+        std::mem::take(&mut bucket.dirty).then(|| bucket.saved(None))
+    }
+
+    fn row(&self, index: usize) -> Row {
+        (self.start.load(Ordering::Relaxed), u16::try_from(index).unwrap_or(u16::MAX))
+    }
 }
 
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+/// Buckets that are being saved. What is left of them when the saving ends, for whatever reason, is still to be saved.
+struct Unsaved<'a> {
+    registry: &'a Registry,
+    indexes: Vec<usize>,
 }
 
-fn is_over((_, _, span, _): &Row, window: Window, now: Timestamp) -> bool {
-    window.is_over(now, Duration::from_millis(*span))
+impl Drop for Unsaved<'_> {
+    fn drop(&mut self) {
+        for index in &self.indexes {
+            self.registry.buckets[*index].lock().dirty = true;
+        }
+    }
 }
 
 impl Ostiary {
-    /// Reads the windows of those who are asked about, unless they are in memory.
-    pub(super) async fn load_windows(&self, asks: &[Ask<'_>]) -> Result<(), Error> {
-        for ask in asks {
-            while let Some(forgettings) = self.windows.lacks(ask.place()) {
-                let slots = self.saved_windows(ask.place()).await?;
-                self.windows.fill(ask.place(), slots, forgettings);
-            }
-        }
-        Ok(())
-    }
-
-    /// The windows of a place that have been saved and are not over.
-    async fn saved_windows(&self, place: Place) -> Result<Vec<Slot>, Error> {
-        let reading = self.read(None).await?;
-        let mut slots = Vec::new();
+    /// Reads what was saved before this start.
+    pub(super) async fn load_windows(&self) -> Result<(), Error> {
+        let head = self.read(None).await?;
+        // Rows are written under the revision at which their start began, which no other start shares: its own rows, if
+        // nothing else, have moved the head on.
+        let (start, now) = (head.view().revision().counter, head.now);
+        self.windows.start.store(start, Ordering::Relaxed);
         let mut after: Option<Row> = None;
         loop {
-            let rows = tables::WINDOWS.list(reading.view(), &place, after.as_ref(), CHUNK).await?;
+            let rows = tables::WINDOWS.list(head.view(), &(), after.as_ref(), CHUNK).await?;
             let last = rows.len() < CHUNK;
-            after = rows.last().map(|(row, _)| row.clone());
-            let live = rows.into_iter().filter(|(row, window)| !is_over(row, *window, reading.now));
-            slots.extend(live.map(|((_, _, span, name), window)| Slot {
-                name: name.into(),
-                span: Duration::from_millis(span),
-                window,
-                dirty: false,
-            }));
+            after = rows.last().map(|(row, _)| *row);
+            self.windows.earlier.fetch_or(!rows.is_empty(), Ordering::Relaxed);
+            for (_, saved) in rows {
+                self.windows.fill(saved, now);
+            }
             if last {
-                return Ok(slots);
+                return Ok(());
             }
         }
     }
 
-    /// Saves the windows that have counted something, forgets those that are over, and removes some rows that are.
+    /// Saves the windows that have counted something and forgets those that are over.
     ///
     /// # Errors
     /// What can't be saved now is saved the next time.
     pub async fn flush_windows(&self) -> Result<(), Error> {
-        let saved = self.windows.dirty();
-        // Where many rows are written, as many are looked at, so that those that are over don't pile up.
-        let budget = 2 * saved.len();
-        let mut unsaved = Unsaved { registry: &self.windows, rows: saved };
-        while !unsaved.rows.is_empty() {
+        let mut next = 0;
+        while next < self.windows.buckets.len() {
             let _saving = self.windows.saving.lock().await;
-            let left = unsaved.rows.len().saturating_sub(SAVED_AT_ONCE);
-            let rows = self.windows.not_forgotten(&unsaved.rows[left..]);
-            self.settle(move |tx, _| rows.iter().try_for_each(|(row, window)| tables::WINDOWS.put(tx, row, window)))
-                .await?;
-            unsaved.rows.truncate(left);
+            let mut unsaved = Unsaved { registry: &self.windows, indexes: Vec::new() };
+            let mut rows: Vec<(Row, SavedWindows)> = Vec::new();
+            while next < self.windows.buckets.len() && rows.len() < SAVED_AT_ONCE {
+                if let Some(saved) = self.windows.dirty(next, self.world.now()) {
+                    unsaved.indexes.push(next);
+                    rows.push((self.windows.row(next), saved));
+                }
+                next += 1;
+            }
+            if !rows.is_empty() {
+                self.settle(move |tx, _| rows.iter().try_for_each(|(row, saved)| save(tx, row, saved))).await?;
+            }
+            unsaved.indexes.clear();
+            tokio::task::yield_now().await;
         }
-        self.windows.memory.lock().tidy(self.world.now());
-        for _ in 0..=budget / CHUNK {
-            self.remove_rows_that_are_over().await?;
+        if self.windows.earlier.load(Ordering::Relaxed) {
+            self.remove_earlier_windows().await?;
         }
         Ok(())
     }
 
-    /// Forgets what was counted for an identifier, once `forgetting`, which removes the rows that it is given, has
-    /// succeeded and says that this is to be.
+    /// Removes the rows of earlier starts, once all that they held has been saved anew.
+    async fn remove_earlier_windows(&self) -> Result<(), Error> {
+        let start = self.windows.start.load(Ordering::Relaxed);
+        loop {
+            let reading = self.read(None).await?;
+            let rows = tables::WINDOWS.list(reading.view(), &(), None, CHUNK).await?;
+            drop(reading);
+            let earlier: Vec<Row> = rows.into_iter().map(|(row, _)| row).filter(|(by, _)| *by < start).collect();
+            if earlier.is_empty() {
+                self.windows.earlier.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+            self.settle(move |tx, _| earlier.iter().try_for_each(|row| tables::WINDOWS.remove(tx, row))).await?;
+        }
+    }
+
+    /// Forgets what was counted for an identifier, once `forgetting`, which saves the row that it is given, has succeeded
+    /// and says that this is to be.
     pub(super) async fn forget_windows<T, F>(
         &self,
-        (workspace, subject): Place,
-        forgetting: impl FnOnce(Vec<Row>) -> F,
+        place: Place,
+        forgetting: impl FnOnce(Remainder) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<(T, bool), Error>>,
     {
+        if self.windows.earlier.load(Ordering::Relaxed) {
+            // A row of an earlier start would bring it back.
+            self.flush_windows().await?;
+        }
         let _saving = self.windows.saving.lock().await;
-        let reading = self.read(None).await?;
-        let rows = tables::WINDOWS.list(reading.view(), &(workspace, subject), None, CHUNK).await?;
-        let (live, over): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(row, window)| !is_over(row, *window, reading.now));
-        self.remove_rows(over.into_iter().map(|(row, _)| row).collect()).await?;
-        let (answer, forgotten) = forgetting(live.into_iter().map(|(row, _)| row).collect()).await?;
+        let index = self.windows.bucket_of(place);
+        let saved = self.windows.buckets[index].lock().saved(Some(place));
+        let (answer, forgotten) = forgetting(Remainder { row: self.windows.row(index), saved }).await?;
         if forgotten {
-            self.windows.forget((workspace, subject));
+            self.windows.forget(place);
         }
         Ok(answer)
     }
+}
 
-    /// Looks at some rows, another part of the table each time.
-    async fn remove_rows_that_are_over(&self) -> Result<(), Error> {
-        let reading = self.read(None).await?;
-        let after = self.windows.cursor.lock().clone();
-        let rows = tables::WINDOWS.list(reading.view(), &(), after.as_ref(), CHUNK).await?;
-        *self.windows.cursor.lock() = rows.last().filter(|_| rows.len() == CHUNK).map(|(row, _)| row.clone());
-        let over: Vec<Row> =
-            rows.into_iter().filter(|(row, window)| is_over(row, *window, reading.now)).map(|(row, _)| row).collect();
-        self.remove_rows(over).await
-    }
+/// What is left of a row when one place is forgotten.
+pub(super) struct Remainder {
+    row: Row,
+    saved: SavedWindows,
+}
 
-    /// Removes the rows that are over.
-    async fn remove_rows(&self, over: Vec<Row>) -> Result<(), Error> {
-        for some in over.chunks(SAVED_AT_ONCE) {
-            let some = some.to_vec();
-            self.settle(move |tx, drawn| {
-                for row in &some {
-                    let window = tables::WINDOWS.get(tx, row)?;
-                    if window.is_some_and(|window| is_over(row, window, drawn.now)) {
-                        tables::WINDOWS.remove(tx, row)?;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+impl Remainder {
+    pub fn save(&self, tx: &mut crate::store::Txn<'_>) -> Result<(), crate::store::Stop> {
+        save(tx, &self.row, &self.saved)
     }
+}
+
+/// A bucket with nothing in it has no row.
+fn save(tx: &mut crate::store::Txn<'_>, row: &Row, saved: &SavedWindows) -> Result<(), crate::store::Stop> {
+    if saved.0.is_empty() { tables::WINDOWS.remove(tx, row) } else { tables::WINDOWS.put(tx, row, saved) }
 }

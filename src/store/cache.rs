@@ -48,6 +48,13 @@ pub struct Entry<R> {
     pub revision: u64,
 }
 
+impl<R> Entry<R> {
+    /// Whether it still counts.
+    pub fn holds(&self, marks: &Marks) -> bool {
+        marks.holds(self.spot, self.revision)
+    }
+}
+
 /// Remembered records of all kinds.
 pub struct Cache {
     marks: Arc<Marks>,
@@ -82,7 +89,7 @@ impl Cache {
     /// The record of a row, if it is remembered and still counts.
     pub fn get<R: Send + Sync + 'static>(&self, place: &Place) -> Option<Arc<Entry<R>>> {
         let found = self.entries.get(place).and_then(|kept| kept.entry.downcast::<Entry<R>>().ok());
-        found.filter(|entry| self.marks.holds(entry.spot, entry.revision))
+        found.filter(|entry| entry.holds(&self.marks))
     }
 
     /// Remembers a record that has so many bytes besides its own size. Whether it still counts is seen when it is asked

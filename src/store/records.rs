@@ -21,11 +21,8 @@ use crate::domain::role::{Held, Role};
 use crate::domain::root_key::RootKey;
 use crate::domain::secret::Digest;
 use crate::domain::time::Timestamp;
-use crate::domain::window::Window;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage;
-
-use super::tables::Subject;
 
 mod apis;
 mod audit;
@@ -40,7 +37,8 @@ mod root_keys;
 mod workspaces;
 
 pub use audit::event_payload;
-pub use limits::span_millis;
+pub use keys::LastUses;
+pub use limits::{SavedWindow, SavedWindows, span_millis};
 pub use meters::{credits_message, to_credits};
 pub use workspaces::{cut_message, to_cut};
 
@@ -230,5 +228,6 @@ message_records! {
     Meter, (WorkspaceId, KeyId);
     Namespace, (WorkspaceId, NamespaceId);
     Override, (WorkspaceId, NamespaceId, OverrideId);
-    Window, (WorkspaceId, Subject, u64, String);
+    SavedWindows, (u64, u16);
+    LastUses, (u16,);
 }

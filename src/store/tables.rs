@@ -24,13 +24,12 @@ use crate::domain::permission::Permission;
 use crate::domain::role::Role;
 use crate::domain::root_key::RootKey;
 use crate::domain::time::Timestamp;
-use crate::domain::window::Window;
 use crate::domain::workspace::Workspace;
 use crate::pb::storage::Remembered;
 
 use super::cache::Place;
 use super::marks::{Marks, Spot};
-use super::records::{ChainHead, Record, Usage};
+use super::records::{ChainHead, LastUses, Record, SavedWindows, Usage};
 use super::{Failure, Stop, Txn, View};
 
 /// A table: rows of `R` by keys `K`.
@@ -79,8 +78,8 @@ tables! {
     API_KEYS = 0x42, "api_keys", (WorkspaceId, ApiId, KeyId) => ();
     /// API keys by the roles they hold, deleted keys included.
     ROLE_KEYS = 0x43, "role_keys", (WorkspaceId, RoleId, KeyId) => ();
-    /// When keys were last used. Kept by `service/usage.rs`.
-    KEY_USAGE = 0x44, "key_usage", (WorkspaceId, KeyId) => u64;
+    /// When keys were last used, by the last bits of their ids. Kept by `service/usage.rs`.
+    KEY_USAGE = 0x44, "key_usage", (u16,) => LastUses;
     /// API keys by whose they are, deleted keys included.
     IDENTITY_KEYS = 0x45, "identity_keys", (WorkspaceId, IdentityId, KeyId) => ();
     /// What is left to use, of keys that have a balance or were rerolled, by the first of their line. Kept by
@@ -116,9 +115,9 @@ tables! {
     OVERRIDES = 0x92, "overrides", (WorkspaceId, NamespaceId, OverrideId) => Override;
     /// Exceptions by what they are about, in the spelling that all its spellings have in common.
     OVERRIDE_IDENTIFIERS = 0x93, "override_identifiers", (WorkspaceId, NamespaceId, String) => OverrideId;
-    /// What has happened in the longer windows of rate limits: whose, in spans of so many milliseconds, by which limit.
-    /// Kept by `service/windows.rs`.
-    WINDOWS = 0x94, "windows", (WorkspaceId, Subject, u64, String) => Window;
+    /// What has happened in the longer windows of rate limits: in buckets, by the start that has saved them. Kept by
+    /// `service/windows.rs`.
+    WINDOWS = 0x94, "windows", (u64, u16) => SavedWindows;
 
     /// What happened, in the order of commits. Kept by `service/change.rs`.
     AUDIT = 0x70, "audit", (WorkspaceId, u64, u16) => Event;

@@ -177,7 +177,13 @@ pub fn tcp(running: &Running) -> SocketAddr {
 /// On a free port of this machine.
 pub fn serving(sweeping: Sweeping) -> Serving {
     let addresses = vec!["127.0.0.1:0".parse().unwrap()];
-    Serving { addresses, proxies: TrustedProxies::default(), drain: Duration::from_secs(5), sweeping, crew: Crew::here() }
+    Serving {
+        addresses,
+        proxies: TrustedProxies::default(),
+        drain: Duration::from_secs(5),
+        sweeping,
+        crew: Crew::here(),
+    }
 }
 
 /// Puts the root key, and what else a test wants, on every call.

@@ -23,7 +23,7 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     let stock = bench.echo(Echo::Stock, &furnished.answer().await?).await?;
     let batches = bench.options.size(BATCHES, 20);
     let echoed = verify::side(furnished, &stock, bench.options.size(CALLS, 1_000)).await?;
-    let sides = [echoed, side(furnished, batches).await?];
+    let sides = [echoed, side(furnished, KEYS, batches).await?];
     let costs = interleave(&sides, bench.options.rounds(), verify::settle(bench)).await?;
     let [stock, ostiary] = &costs[..] else { return Err("two sides have two costs".into()) };
     let mut report = Report::default();
@@ -37,21 +37,22 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     Ok(report)
 }
 
-async fn side(furnished: &Furnished, batches: usize) -> Result<Side<'_>, Failed> {
+/// Batches of so many keys, so many a round.
+pub async fn side(furnished: &Furnished, keys: usize, batches: usize) -> Result<Side<'_>, Failed> {
     let wires = furnished.ostiary.wires(CONNECTIONS).await?;
     let make = move |first: usize, number: usize| -> Made<'_> {
         let wires = wires.clone();
         Box::pin(async move {
             let ask = async |wire: &Wire, call: usize| {
-                let request = batch(&furnished.population, first + call * KEYS, KEYS);
+                let request = batch(&furnished.population, first + call * keys, keys);
                 let codes = codes(wire.unary(BATCH_VERIFY_KEYS, request).await?)?;
-                if codes.len() != KEYS {
-                    return Err(format!("{} answers to {KEYS} questions", codes.len()).into());
+                if codes.len() != keys {
+                    return Err(format!("{} answers to {keys} questions", codes.len()).into());
                 }
                 codes.into_iter().try_for_each(valid)
             };
-            saturate(&wires, IN_FLIGHT, number / KEYS, ask).await
+            saturate(&wires, IN_FLIGHT, number / keys, ask).await
         })
     };
-    Ok(Side { process: &furnished.ostiary.process, units: batches * KEYS, make: Box::new(make) })
+    Ok(Side { process: &furnished.ostiary.process, units: batches * keys, make: Box::new(make) })
 }

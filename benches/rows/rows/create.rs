@@ -42,7 +42,8 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
         let before = ostiary.process.clock().read()?;
         let began = Instant::now();
         saturate(&wires, IN_FLIGHT, keys, async |wire, _| {
-            made.borrow_mut().push(create(wire, &fixture.api_id).await?);
+            let secret = create(wire, &fixture.api_id).await?;
+            made.borrow_mut().push(secret);
             Ok(())
         })
         .await?;
@@ -58,7 +59,8 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
             }
         }
     }
-    check(&ostiary, made.into_inner()).await?;
+    let ostiary = ostiary.kill().serve()?;
+    check(&ostiary, &made.into_inner()).await?;
     let mut report = Report::default();
     let times = |other: &Cost| Summary::of_ratios(&whole.rate, &other.rate);
     report.bar("creates a second, beside redb with the same rows in groups", Bound::AtLeast(0.7), times(&grouped));
@@ -88,8 +90,8 @@ pub async fn create(wire: &Wire, api_id: &str) -> Result<String, Failed> {
     if answer.secret.is_empty() { Err("a key without a secret".into()) } else { Ok(answer.secret) }
 }
 
-/// That the keys made last are good.
-async fn check(ostiary: &Ostiary, secrets: Vec<String>) -> Result<(), Failed> {
+/// That the keys made last outlived the server.
+async fn check(ostiary: &Ostiary, secrets: &[String]) -> Result<(), Failed> {
     let wires = ostiary.wires(1).await?;
     for secret in secrets.iter().rev().take(100) {
         valid(code(wires[0].unary(VERIFY_KEY, framed(&question(secret))).await?)?)?;

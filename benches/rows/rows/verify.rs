@@ -53,7 +53,17 @@ pub fn tell(report: &mut Report, what: &str, unit: &str, cost: &Cost) {
 
 /// This load, for any server that answers as ostiary does.
 pub async fn side<'a>(furnished: &'a Furnished, process: &'a Process, calls: usize) -> Result<Side<'a>, Failed> {
-    let wires = furnished.ostiary.wires_to(process, CONNECTIONS).await?;
+    side_over(furnished, process, calls, CONNECTIONS).await
+}
+
+/// The same over so many connections, each of which has something to do.
+pub async fn side_over<'a>(
+    furnished: &'a Furnished,
+    process: &'a Process,
+    calls: usize,
+    connections: usize,
+) -> Result<Side<'a>, Failed> {
+    let wires = furnished.ostiary.wires_to(process, connections).await?;
     let make = move |first, number| -> Made<'a> {
         let wires = wires.clone();
         Box::pin(async move {
@@ -61,7 +71,7 @@ pub async fn side<'a>(furnished: &'a Furnished, process: &'a Process, calls: usi
                 let request = framed(&question(furnished.population.any(first + call)));
                 valid(code(wire.unary(VERIFY_KEY, request).await?)?)
             };
-            saturate(&wires, IN_FLIGHT, number, ask).await
+            saturate(&wires, IN_FLIGHT.max(wires.len()), number, ask).await
         })
     };
     Ok(Side { process, units: calls, make: Box::new(make) })

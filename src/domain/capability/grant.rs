@@ -93,6 +93,11 @@ impl Grant {
         self.concerns(capability) && id_agrees
     }
 
+    /// Whether it is about this capability on one object.
+    pub(super) fn names_an_object_for(&self, capability: Capability) -> bool {
+        self.id.is_some() && self.concerns(capability)
+    }
+
     /// Whether it grants this capability on at least one object.
     pub(super) fn allows_some(&self, capability: Capability) -> bool {
         self.concerns(capability) && (self.id.is_none() || !capability.whole_only())

@@ -52,6 +52,16 @@ impl Grants {
         allowing.min_by_key(|grant| std::cmp::Reverse(grant.specificity()))
     }
 
+    /// The grant that allows this on an object, whose id is spelled out only if a grant names one.
+    pub fn allowing_object(&self, capability: Capability, id: impl std::fmt::Display) -> Option<&Grant> {
+        if self.iter().any(|grant| grant.names_an_object_for(capability)) {
+            self.allowing(capability, Some(&id.to_string()))
+        } else {
+            // What names no object allows any.
+            self.allowing(capability, Some(""))
+        }
+    }
+
     /// Whether the capability is granted on at least one object. Whoever lacks even that is denied before any lookup.
     pub fn any(&self, capability: Capability) -> bool {
         self.iter().any(|grant| grant.allows_some(capability))

@@ -10,12 +10,14 @@ use crate::rpc::{Desk, admitted, meta, status};
 use crate::service::Revision;
 use crate::service::caller::Caller;
 
-use super::{Item, item};
+use super::{Answer, Item, at_once, in_time};
 
 /// Questions in one call.
 const REQUESTS_MAX: usize = 1_000;
-/// Questions of one call that are looked at together.
+/// Questions of one call that are waited for together.
 const AT_ONCE: usize = 64;
+/// Questions after which others have their turn.
+const BETWEEN_YIELDS: usize = 128;
 
 pub(in crate::rpc) async fn batch_verify_keys(
     desk: &Desk,
@@ -25,11 +27,27 @@ pub(in crate::rpc) async fn batch_verify_keys(
     if !(1..=REQUESTS_MAX).contains(&requests.len()) {
         return Err(Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries")).into());
     }
-    let head = desk.ostiary.head();
-    let answers: Vec<_> =
-        stream::iter(requests).map(|request| item(desk, &caller, request)).buffered(AT_ONCE).collect().await;
-    let mut newest = head;
-    let results = answers.into_iter().map(|answer| result(&caller, answer, &mut newest)).collect();
+    let mut newest = desk.ostiary.head();
+    let mut answers: Vec<Option<Result<Item, Error>>> = Vec::with_capacity(requests.len());
+    let mut pending = Vec::new();
+    for (index, request) in requests.into_iter().enumerate() {
+        if index % BETWEEN_YIELDS == BETWEEN_YIELDS - 1 {
+            tokio::task::yield_now().await;
+        }
+        match at_once(desk, &caller, request) {
+            Answer::Ready(answer) => answers.push(Some(answer)),
+            Answer::Pending(asked) => {
+                answers.push(None);
+                pending.push((index, asked));
+            }
+        }
+    }
+    let rest = stream::iter(pending).map(async |(index, asked)| (index, in_time(desk, &caller, asked).await));
+    let rest: Vec<_> = rest.buffer_unordered(AT_ONCE).collect().await;
+    for (index, answer) in rest {
+        answers[index] = Some(answer);
+    }
+    let results = answers.into_iter().flatten().map(|answer| result(&caller, answer, &mut newest)).collect();
     Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, newest), results }))
 }
 

@@ -12,7 +12,7 @@ use crate::rpc::streams::{admissions, admitted_stream, answers};
 use crate::rpc::{Desk, meta, status};
 use crate::service::caller::Caller;
 
-use super::{Item, item};
+use super::{Answer, Item, at_once, in_time};
 
 /// Questions of one stream that are looked at together; the next one is read once one of them is answered.
 const AT_ONCE: usize = 256;
@@ -58,26 +58,36 @@ fn ending_last<M: Send + 'static>(
 
 async fn one(desk: Desk, caller: Caller, message: pb::StreamVerifyKeysRequest) -> pb::StreamVerifyKeysResponse {
     let pb::StreamVerifyKeysRequest { correlation_id, request } = message;
-    let head = desk.ostiary.head();
-    let answer = async {
-        if correlation_id.chars().count() > CORRELATION_LENGTH_MAX {
-            let flaw = format!("must be at most {CORRELATION_LENGTH_MAX} characters");
-            return Err(Error::field("correlation_id", flaw));
-        }
-        let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
-        desk.ostiary.count_call(&caller)?;
-        item(&desk, &caller, request).await
+    let answer = match begin(&desk, &caller, &correlation_id, request) {
+        Ok(Answer::Ready(answer)) => answer,
+        Ok(Answer::Pending(asked)) => in_time(&desk, &caller, asked).await,
+        Err(error) => Err(error),
     };
-    let (outcome, revision) = match answer.await {
+    let (outcome, revision) = match answer {
         Ok(Item { verdict, revision, held }) => {
             desk.hold_back(held).await;
             (Outcome::Verdict(verdict), revision)
         }
-        Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), head),
+        Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), desk.ostiary.head()),
     };
-    pb::StreamVerifyKeysResponse {
-        meta: meta(&caller, revision),
-        correlation_id: correlation_id.chars().take(CORRELATION_LENGTH_MAX).collect(),
-        result: Some(outcome),
+    let mut correlation_id = correlation_id;
+    if let Some((end, _)) = correlation_id.char_indices().nth(CORRELATION_LENGTH_MAX) {
+        correlation_id.truncate(end);
     }
+    pb::StreamVerifyKeysResponse { meta: meta(&caller, revision), correlation_id, result: Some(outcome) }
+}
+
+fn begin(
+    desk: &Desk,
+    caller: &Caller,
+    correlation_id: &str,
+    request: Option<pb::VerifyKeyRequest>,
+) -> Result<Answer, Error> {
+    if correlation_id.chars().nth(CORRELATION_LENGTH_MAX).is_some() {
+        let flaw = format!("must be at most {CORRELATION_LENGTH_MAX} characters");
+        return Err(Error::field("correlation_id", flaw));
+    }
+    let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
+    desk.ostiary.count_call(caller)?;
+    Ok(at_once(desk, caller, request))
 }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::service::Ostiary;
 use crate::service::housekeeping::Drawn;
 use crate::service::listing::of;
-use crate::service::{counts, credits};
+use crate::service::{counts, credits, usage};
 use crate::store::tables::{self, Task};
 use crate::store::{Stop, Txn};
 
@@ -20,7 +20,10 @@ impl Ostiary {
         match task {
             Task::ExpireRootKey | Task::ExpireKey => Ok(()),
             Task::PurgeRootKey => self.settle(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
-            Task::PurgeKey => self.settle(move |tx, drawn| purge_key_when_due(tx, entry, drawn)).await,
+            Task::PurgeKey => {
+                let purge = move |tx: &mut Txn<'_>, drawn: Drawn| purge_key_when_due(tx, entry, drawn);
+                self.purge(KeyId::from_bytes(id), purge).await
+            }
             Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
@@ -150,6 +153,19 @@ impl Ostiary {
         .await
     }
 
+    /// Removes a key for good, if `purge` says that it does.
+    async fn purge(
+        &self,
+        key: KeyId,
+        purge: impl FnMut(&mut Txn<'_>, Drawn) -> Result<bool, Stop> + Send + 'static,
+    ) -> Result<(), Error> {
+        let _saving = self.usage.hold().await;
+        if self.settle(purge).await? {
+            self.usage.forget(key);
+        }
+        Ok(())
+    }
+
     async fn clear_keys_of(&self, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         loop {
             let reading = self.read(None).await?;
@@ -159,7 +175,7 @@ impl Ostiary {
                 return Ok(());
             }
             for ((_, _, key), ()) in rows {
-                self.settle(move |tx, _| purge_key(tx, workspace, key)).await?;
+                self.purge(key, move |tx, _| purge_key(tx, workspace, key).map(|()| true)).await?;
             }
         }
     }
@@ -279,7 +295,7 @@ fn purge_permission(tx: &mut Txn<'_>, entry: Entry) -> Result<(), Stop> {
     tables::DUE.remove(tx, &entry)
 }
 
-fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<(), Stop> {
+fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<bool, Stop> {
     let (_, _, workspace, id) = entry;
     if tables::DUE.get(tx, &entry)?.is_some() {
         tables::DUE.remove(tx, &entry)?;
@@ -287,9 +303,10 @@ fn purge_key_when_due(tx: &mut Txn<'_>, entry: Entry, drawn: Drawn) -> Result<()
         let key = tables::KEYS.get(tx, &(workspace, KeyId::from_bytes(id)))?;
         if key.is_some_and(|key| key.presence != Presence::Here || key.expiry.has_passed(drawn.now)) {
             purge_key(tx, workspace, KeyId::from_bytes(id))?;
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Removes all rows of a key. What the schedule still holds of it finds nothing and goes.
@@ -321,6 +338,6 @@ fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), 
     }
     tables::API_KEYS.remove(tx, &(workspace, key.api, id))?;
     tables::KEY_DIGESTS.remove(tx, &(workspace, key.digest.bytes()))?;
-    tables::KEY_USAGE.remove(tx, &(workspace, id))?;
+    usage::forget_key(tx, id)?;
     tables::KEYS.remove(tx, &(workspace, id))
 }

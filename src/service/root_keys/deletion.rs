@@ -45,7 +45,7 @@ impl Ostiary {
         if own.is_some() && order.len() > CASCADE_AT_ONCE {
             // What would stop the last transaction, the one with the caller in it, must stop the first.
             let mut signed = caller.clone();
-            signed.call.idempotency = None;
+            signed.call_mut().idempotency = None;
             let plan = Deletion {
                 named: Some(id),
                 etag: etag.clone(),
@@ -64,7 +64,7 @@ impl Ostiary {
         while let Some(batch) = batches.next() {
             // Only the last transaction remembers the call: it is the one after which there is nothing left to repeat.
             let mut signed = caller.clone();
-            signed.call.idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
+            signed.call_mut().idempotency = caller.call.idempotency.clone().filter(|_| batches.peek().is_none());
             let plan = Deletion {
                 named: Some(id),
                 etag: etag.clone(),
@@ -93,7 +93,7 @@ impl Ostiary {
         insistence: Insistence,
     ) -> Result<Vec<RootKeyId>, Error> {
         let mut signed = caller.clone();
-        signed.call.idempotency = None;
+        signed.call_mut().idempotency = None;
         let mut all = Vec::new();
         loop {
             let mut late = self.line(caller, id).await?.descendants;

@@ -1,11 +1,13 @@
 //! API keys on disk.
 
+use std::collections::BTreeMap;
+
 use crate::domain::etag::Etag;
 use crate::domain::id::{ApiId, IdentityId, KeyId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::{Key, Presence};
 use crate::domain::name::{KEY_NAME, Name};
 use crate::domain::secret::Prefix;
-use crate::domain::time::Expiry;
+use crate::domain::time::{Expiry, Timestamp};
 use crate::domain::value::Metadata;
 use crate::pb::{self, storage};
 
@@ -138,5 +140,28 @@ impl Stored<(WorkspaceId, KeyId)> for Key {
             },
             written,
         })
+    }
+}
+
+/// When some keys were last used, ordered by their ids.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LastUses(pub BTreeMap<KeyId, Timestamp>);
+
+impl Stored<(u16,)> for LastUses {
+    type Message = storage::LastUses;
+
+    fn to_message(&self) -> storage::LastUses {
+        let keys = self.0.keys().flat_map(|id| id.bytes()).collect();
+        storage::LastUses { keys, moments: self.0.values().map(|moment| millis(*moment)).collect() }
+    }
+
+    fn from_message(_: &(u16,), message: storage::LastUses) -> Option<Self> {
+        let storage::LastUses { keys, moments } = message;
+        let (ids, rest) = keys.as_chunks::<16>();
+        if !rest.is_empty() || ids.len() != moments.len() {
+            return None;
+        }
+        let uses = ids.iter().zip(moments).map(|(id, last)| Some((KeyId::from_bytes(*id), moment(last)?)));
+        Some(Self(uses.collect::<Option<_>>()?))
     }
 }

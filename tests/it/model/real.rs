@@ -263,7 +263,12 @@ impl Rig {
                     detail: Detail::Full,
                     counting: Counting::Use,
                 };
-                ostiary.verify_key(caller, question, None).await?.with(|found| {
+                // Once from what is remembered, and once from the store alone: they never disagree.
+                let remembered =
+                    VerifyQuestion { detail: Detail::Basic, counting: Counting::DryRun, ..question.clone() };
+                let remembered = ostiary.verify_key(caller, &remembered, None).await?.answer;
+                ostiary.verify_key(caller, &question, None).await?.with(|found| {
+                    assert_eq!(remembered.verdict, found.verdict);
                     let verdict = format!("{:?}", found.verdict);
                     Made::of(verdict.split('(').next().unwrap_or_default().to_owned())
                 })

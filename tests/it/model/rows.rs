@@ -10,7 +10,7 @@ use ostiary::domain::root_key::RootKey;
 use ostiary::domain::time::{Expiry, Timestamp};
 use ostiary::service::Retention;
 use ostiary::store::View;
-use ostiary::store::records::{Record, event_payload};
+use ostiary::store::records::{LastUses, Record, event_payload};
 use ostiary::store::tables::{self, Counted, Part, Table, Task};
 
 /// More rows than any sequence leaves.
@@ -119,8 +119,9 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
     let counts = counts.map(|((workspace, what, id), number)| ((workspace, code(what), id), number)).collect();
     agree("counts", counts, recount.into_iter().collect())?;
 
-    let used = all(view, &tables::KEY_USAGE).await.into_iter().map(|(row, _)| row);
-    agree("key_usage", used.filter(|row| !keys.contains_key(row)).collect(), BTreeSet::new())?;
+    let there: BTreeSet<KeyId> = keys.keys().map(|(_, id)| *id).collect();
+    let used = all(view, &tables::KEY_USAGE).await.into_iter().flat_map(|(_, LastUses(uses))| uses.into_keys());
+    agree("key_usage", used.filter(|id| !there.contains(id)).collect(), BTreeSet::new())?;
     let used = all(view, &tables::ROOT_KEY_USAGE).await.into_iter().map(|(row, _)| row);
     agree("root_key_usage", used.filter(|row| !root_keys.contains_key(row)).collect(), BTreeSet::new())?;
 
