@@ -44,6 +44,8 @@ pub mod throttle;
 mod verify;
 mod workspaces;
 
+use verify::direct::Outcome;
+
 /// Bytes of a request message at most.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
@@ -59,6 +61,7 @@ struct Desk {
 /// All services: ostiary's own, health, and reflection in both versions.
 #[derive(Clone)]
 pub struct Services {
+    desk: Desk,
     /// The one that is called most: found without a search.
     keys: KeyServiceServer<Desk>,
     rest: Routes,
@@ -68,16 +71,39 @@ pub struct Services {
 const KEY_SERVICE: &str = "/ostiary.v1.KeyService/";
 
 impl Services {
+    /// Answers a call whose caller the gate has let in.
+    async fn answer<B>(&self, caller: Caller, request: http::Request<B>) -> Result<http::Response<Body>, Error>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
+    {
+        if request.uri().path() == verify::direct::PATH {
+            match verify::direct::answer(&self.desk, &caller, request).await? {
+                Outcome::Answered(response) => Ok(response),
+                Outcome::Otherwise(mut request) => {
+                    gate::forget_secrets(request.headers_mut());
+                    request.extensions_mut().insert(caller);
+                    Ok(Box::pin(self.call(request)).await)
+                }
+            }
+        } else {
+            let mut request = request;
+            gate::forget_secrets(request.headers_mut());
+            request.extensions_mut().insert(caller);
+            Ok(Box::pin(self.call(request)).await)
+        }
+    }
+
     /// Answers a call.
-    async fn call<B>(&mut self, request: http::Request<B>) -> http::Response<Body>
+    async fn call<B>(&self, request: http::Request<B>) -> http::Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
     {
         let response = if request.uri().path().starts_with(KEY_SERVICE) {
-            self.keys.call(request).await
+            self.keys.clone().call(request).await
         } else {
-            self.rest.call(request.map(Body::new)).await
+            self.rest.clone().call(request.map(Body::new)).await
         };
         response.unwrap_or_else(|never| match never {})
     }
@@ -121,7 +147,7 @@ pub fn services(
         .add_service(RateLimitServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare();
-    Services { keys, rest }
+    Services { desk: desk(), keys, rest }
 }
 
 pub use tonic_health::pb::health_server::Health;

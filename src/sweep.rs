@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
+use crate::error::Error;
 use crate::service::Ostiary;
 
 /// How long to wait after a failure.
@@ -15,8 +17,12 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How often the instant is stored before which no later run begins.
 const SAVE_TIME_EVERY: Duration = Duration::from_secs(60);
-/// How often usage is saved.
-const SAVE_USAGE_EVERY: Duration = Duration::from_secs(5);
+/// How often usage is saved, at most.
+const SAVE_EVERY_MIN: Duration = Duration::from_secs(5);
+/// How often usage is saved, at least.
+const SAVE_EVERY_MAX: Duration = Duration::from_secs(600);
+/// Saving may take this part of the time. Where there is much to save it is done less often.
+const SAVING_PART: u32 = 50;
 
 /// Does what is due when it is due: it sleeps until the next moment on the schedule and wakes early if an earlier one
 /// is put there.
@@ -67,19 +73,21 @@ pub async fn save(ostiary: Arc<Ostiary>, stop: CancellationToken) {
             ostiary.world().wait_until(ostiary.world().now().after(SAVE_TIME_EVERY)).await;
         }
     };
-    let usage = async {
-        loop {
-            ostiary.world().wait_until(ostiary.world().now().after(SAVE_USAGE_EVERY)).await;
-            if let Err(error) = ostiary.flush_usage().await {
-                tracing::warn!(?error, "usage could not be saved; it is tried again");
-            }
-            if let Err(error) = ostiary.flush_windows().await {
-                tracing::warn!(?error, "what rate limits have counted could not be saved; it is tried again");
-            }
-            if let Err(error) = ostiary.return_idle_credits().await {
-                tracing::warn!(?error, "idle credits could not be given back; it is tried again");
-            }
+    let usage = at_leisure(&ostiary, "usage", |ostiary| ostiary.flush_usage().boxed());
+    let windows = at_leisure(&ostiary, "what rate limits have counted", |ostiary| ostiary.flush_windows().boxed());
+    let credits = at_leisure(&ostiary, "credits that nobody uses", |ostiary| ostiary.return_idle_credits().boxed());
+    stop.run_until_cancelled(async { tokio::join!(time, usage, windows, credits) }).await;
+}
+
+/// Saves something again and again: often where there is little of it, and never for more than a fraction of the time.
+async fn at_leisure(ostiary: &Ostiary, what: &str, save: impl Fn(&Ostiary) -> BoxFuture<'_, Result<(), Error>>) {
+    let mut pause = SAVE_EVERY_MIN;
+    loop {
+        ostiary.world().wait_until(ostiary.world().now().after(pause)).await;
+        let stopwatch = ostiary.world().stopwatch();
+        if let Err(error) = save(ostiary).await {
+            tracing::warn!(?error, "{what} could not be saved; it is tried again");
         }
-    };
-    stop.run_until_cancelled(async { tokio::join!(time, usage) }).await;
+        pause = (stopwatch.elapsed() * SAVING_PART).clamp(SAVE_EVERY_MIN, SAVE_EVERY_MAX);
+    }
 }

@@ -36,6 +36,15 @@ macro_rules! ids {
                 self.0
             }
 
+            /// The text form.
+            pub fn text(self) -> String {
+                let mut text = String::with_capacity(Self::PREFIX.len() + 1 + ULID_LENGTH);
+                text.push_str(Self::PREFIX);
+                text.push('_');
+                text.extend(digits(self.0).map(char::from));
+                text
+            }
+
             /// Reads the text form; upper case is refused, so each id has one spelling.
             pub fn parse(text: &str) -> Result<Self, Flaw> {
                 parse(Self::PREFIX, text).map(Self)
@@ -49,7 +58,9 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}_{}", Self::PREFIX, ulid::Ulid::from_bytes(self.0).to_string().to_ascii_lowercase())
+                f.write_str(Self::PREFIX)?;
+                f.write_str("_")?;
+                f.write_str(str::from_utf8(&digits(self.0)).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -84,6 +95,14 @@ ids! {
     EventId, "evt";
     /// One call.
     RequestId, "req";
+}
+
+/// The digits of base32, in the order of their values, as Crockford chose them, in lower case.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn digits(bytes: [u8; 16]) -> [u8; ULID_LENGTH] {
+    let number = u128::from_be_bytes(bytes);
+    std::array::from_fn(|place| ALPHABET[(number >> (5 * (ULID_LENGTH - 1 - place)) & 0x1f) as usize])
 }
 
 /// Whether the text has the shape of an id of any kind, and so may not be the name of anything.

@@ -88,7 +88,7 @@ impl Secret {
         text.push('_');
         push_base62(&mut text, *random);
         let checksum = crc32fast::hash(text.as_bytes());
-        push_checksum(&mut text, checksum);
+        text.extend(checksum_digits(checksum).map(char::from));
         Self(text)
     }
 
@@ -119,9 +119,7 @@ impl Secret {
     pub fn well_formed(&self) -> bool {
         self.parts().is_some_and(|_| {
             let (body, written) = self.0.split_at(self.0.len() - CHECKSUM_LENGTH);
-            let mut computed = String::with_capacity(CHECKSUM_LENGTH);
-            push_checksum(&mut computed, crc32fast::hash(body.as_bytes()));
-            computed == written
+            checksum_digits(crc32fast::hash(body.as_bytes())).as_slice() == written.as_bytes()
         })
     }
 
@@ -202,9 +200,13 @@ fn push_base62(text: &mut String, number: [u8; 24]) {
 }
 
 /// Writes a checksum as 6 digits.
-fn push_checksum(text: &mut String, checksum: u32) {
-    let place = |exponent| ALPHABET[(checksum / 62u32.pow(exponent) % 62) as usize];
-    text.extend((0..CHECKSUM_LENGTH as u32).rev().map(|exponent| char::from(place(exponent))));
+fn checksum_digits(mut checksum: u32) -> [u8; CHECKSUM_LENGTH] {
+    let mut digits = [0; CHECKSUM_LENGTH];
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(checksum % 62) as usize];
+        checksum /= 62;
+    }
+    digits
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,7 +21,6 @@ use tower::Service;
 use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
 use crate::service::Ostiary;
-use crate::service::caller::Caller;
 use crate::world::{Stopwatch, World};
 
 use super::gate;
@@ -67,8 +67,8 @@ impl Front {
 
     async fn answer<B>(self, mut request: Request<B>) -> Response<Body>
     where
-        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
+        B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
         let House { services, ostiary, throttle, proxies } = &*self.house;
         let door = door(request.uri().path());
@@ -76,24 +76,31 @@ impl Front {
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let root_key = &mut line.root_key;
-        let work = async {
-            if let Door::Guarded(policy) = door {
-                let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
-                let caller = gate::recognise(ostiary, throttle, remote, policy, &request_id, &mut request).await?;
-                *root_key = Some(caller.root_key().id);
-                gate::check(ostiary, &caller, policy, request.headers())?;
-                request.extensions_mut().insert::<Caller>(caller);
-            }
-            gate::forget_secrets(request.headers_mut());
-            Ok(services.clone().call(request).await)
+        // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
+        let outcome = {
+            let work = pin!(async {
+                if let Door::Guarded(policy) = door {
+                    let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
+                    let caller =
+                        gate::recognise(ostiary, throttle, remote, policy, &request_id, request.headers()).await?;
+                    *root_key = Some(caller.root_key().id);
+                    gate::check(ostiary, &caller, policy, request.headers())?;
+                    services.answer(caller, request).await
+                } else {
+                    gate::forget_secrets(request.headers_mut());
+                    Ok(Box::pin(services.call(request)).await)
+                }
+            });
+            AssertUnwindSafe(within(deadline, work)).catch_unwind().await
         };
-        let outcome = AssertUnwindSafe(within(deadline, work)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
         let (mut response, error) = match outcome {
             Ok(response) => with_details(response, door, &request_id),
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
+        if let Ok(mut value) = HeaderValue::from_str(&request_id) {
+            // No two calls have the same: it is not worth a place in the table of headers that connections have.
+            value.set_sensitive(true);
             response.headers_mut().insert(REQUEST_ID, value);
         }
         line.write(&request_id, response.headers(), error.as_ref());
@@ -103,8 +110,8 @@ impl Front {
 
 impl<B> Service<Request<B>> for Front
 where
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
 {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
@@ -115,7 +122,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.clone().answer(request).map(Ok).boxed()
+        hyper::service::Service::call(self, request)
+    }
+}
+
+/// The same for connections that come in from outside.
+impl<B> hyper::service::Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
+{
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move { Ok(front.answer(request).await) })
     }
 }
 
@@ -126,7 +149,7 @@ fn request_id(headers: &HeaderMap, draw: impl FnOnce() -> RequestId) -> String {
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    own.filter(fit).map_or_else(|| draw().to_string(), str::to_owned)
+    own.filter(fit).map_or_else(|| draw().text(), str::to_owned)
 }
 
 /// How long a call may take: up to 8 digits and a unit, as gRPC over HTTP/2 defines it.
@@ -147,11 +170,14 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// Does the work unless the deadline comes first; what has begun by then is dropped.
-async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn within<T>(
+    deadline: Option<Duration>,
+    work: Pin<&mut impl Future<Output = Result<T, Error>>>,
+) -> Result<T, Error> {
     match deadline {
         None => work.await,
         Some(Duration::ZERO) => Err(Error::DeadlineExceeded),
-        Some(deadline) => tokio::time::timeout(deadline, work).await.unwrap_or(Err(Error::DeadlineExceeded)),
+        Some(deadline) => Box::pin(tokio::time::timeout(deadline, work)).await.unwrap_or(Err(Error::DeadlineExceeded)),
     }
 }
 

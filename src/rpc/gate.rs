@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
 use crate::domain::secret::Secret;
@@ -24,15 +24,14 @@ const USER_AGENT_LENGTH_MAX: usize = 256;
 const BEARER_LENGTH_MAX: usize = 512;
 
 /// Recognises the caller, or says why not. Failures that may be guesses are counted against the caller's address.
-pub async fn recognise<B>(
+pub async fn recognise(
     ostiary: &Arc<Ostiary>,
     throttle: &Throttle,
     remote: Option<IpAddr>,
     policy: Policy,
     request_id: &str,
-    request: &mut Request<B>,
+    headers: &HeaderMap,
 ) -> Result<Caller, Error> {
-    let headers = request.headers();
     // It is for the audit log, in which verifications are not.
     let told = headers.get(header::USER_AGENT).filter(|_| policy.effect != Effect::Verify);
     let user_agent = told.and_then(|value| value.to_str().ok()).unwrap_or_default();

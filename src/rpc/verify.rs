@@ -6,7 +6,7 @@ use crate::domain::Flaw;
 use crate::domain::id::ApiId;
 use crate::domain::key::Verdict;
 use crate::domain::limit::{LIMITS_MAX, Named};
-use crate::domain::name::LIMIT_NAME;
+use crate::domain::name::{LIMIT_NAME, Name};
 use crate::domain::query::Query;
 use crate::error::Error;
 use crate::pb::v1 as pb;
@@ -20,9 +20,10 @@ use super::credits::remaining;
 use super::fields::Fields;
 use super::keys::{key_roles, presented};
 use super::probing::Held;
-use super::{Desk, admitted, answer};
+use super::{Desk, admitted, meta};
 
 pub(super) mod batch;
+pub(super) mod direct;
 pub(super) mod stream;
 
 /// How many things a call can be said to be about.
@@ -35,13 +36,17 @@ pub(super) async fn verify_key(
     request: Request<pb::VerifyKeyRequest>,
 ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
     let (caller, request) = admitted(request)?;
+    Ok(Response::new(verified(desk, &caller, request).await?))
+}
+
+/// The answer to a question.
+async fn verified(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<pb::VerifyKeyResponse, Error> {
     let (question, min_revision) = question(request)?;
-    let client = question.client;
-    let done = desk.ostiary.verify_key(&caller, &question, min_revision).await?;
-    if done.answer.verdict == Verdict::NotFound {
-        desk.hold_back(desk.unknown(&caller, client)).await;
+    let Done { answer, revision } = desk.ostiary.verify_key(caller, &question, min_revision).await?;
+    if answer.verdict == Verdict::NotFound {
+        Box::pin(desk.hold_back(desk.unknown(caller, question.client))).await;
     }
-    answer(&caller, done, |meta, verification| pb::VerifyKeyResponse { meta, verdict: Some(shown(verification)) })
+    Ok(pb::VerifyKeyResponse { meta: meta(caller, revision), verdict: Some(shown(answer)) })
 }
 
 /// The answer to one of many questions.
@@ -226,10 +231,10 @@ fn shown(verification: Verification) -> pb::Verdict {
     };
     let Some(VerifiedKey { id, api, expiry, external_id, uses, limits, whole }) = key else { return bare };
     let basic = pb::Verdict {
-        key_id: Some(id.to_string()),
-        api_id: Some(api.to_string()),
+        key_id: Some(id.text()),
+        api_id: Some(api.text()),
         expire_time: expire_time(expiry),
-        external_id: external_id.map(|external_id| external_id.to_string()),
+        external_id: external_id.map(Name::into_string),
         remaining_credits: remaining(uses),
         rate_limits: limits.into_iter().map(shown_outcome).collect(),
         ..bare

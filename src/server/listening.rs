@@ -12,14 +12,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tower::Service;
 
 /// Calls under way on one connection.
 const STREAMS_MAX: u32 = 256;
@@ -151,11 +150,7 @@ async fn remove_if_dead(path: &Path) -> io::Result<()> {
 /// finishes what is under way.
 pub async fn converse<S>(socket: Socket, front: impl FnOnce(Option<IpAddr>) -> S, closing: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
     let ended = match socket {
@@ -193,11 +188,7 @@ async fn speaks(first_byte: impl Future<Output = io::Result<usize>>, closing: &C
 async fn exchange<I, S>(stream: I, service: S, closing: CancellationToken) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = std::convert::Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
     let mut protocol = http2::Builder::new(TokioExecutor::new());
@@ -208,7 +199,7 @@ where
         .max_header_list_size(HEADERS_MAX)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_WITHIN);
-    let connection = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = protocol.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,

@@ -20,7 +20,7 @@ use crate::error::{Error, Unrecognised};
 use crate::store::tables;
 
 use super::Ostiary;
-use super::sight::{Seen, Sight};
+use super::sight::{Remembered, Seen, Sight};
 use super::usage::Tally;
 
 /// The call that somebody makes: what is known of it before its message is read.
@@ -74,10 +74,8 @@ impl Idempotency {
 /// Somebody who has proven to hold a good root key.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    pub(super) root_key: Seen<RootKey>,
+    pub(super) root_key: Seen<Remembered>,
     pub(super) workspace: Seen<Workspace>,
-    /// How they have used their root key since that was saved.
-    pub(super) tally: Arc<Tally>,
     /// The call that they make.
     pub call: Arc<Call>,
 }
@@ -92,7 +90,7 @@ pub struct Permit<'a> {
 impl Caller {
     /// The caller's root key, as it was when the call began.
     pub fn root_key(&self) -> &RootKey {
-        &self.root_key.record
+        &self.root_key.record.root_key
     }
 
     /// The caller's workspace.
@@ -108,6 +106,11 @@ impl Caller {
     /// The call, to be changed for this caller alone.
     pub fn call_mut(&mut self) -> &mut Call {
         Arc::make_mut(&mut self.call)
+    }
+
+    /// Where the use of the caller's root key is counted.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.root_key.record.tally
     }
 
     /// Where the caller's root key lies.
@@ -199,10 +202,18 @@ impl Ostiary {
         if !secret.has_prefix(&Prefix::root_key()) || !secret.well_formed() {
             return Err(refuse(Unrecognised::Invalid));
         }
-        let (root_key, workspace) = self.recognised(secret.digest(), call.remote).await?;
-        let tally = self.usage.tally((workspace.record.id, root_key.record.id));
-        tally.root_key_used(self.world.now());
-        Ok(Caller { root_key, workspace, tally, call: Arc::new(call) })
+        let (digest, now) = (secret.digest(), self.world.now());
+        let (root_key, workspace) = match self.memory.root_key_at_hand(digest) {
+            Some((root_key, workspace)) => {
+                recognise(Some(&root_key.record.root_key), Some(&workspace.record), call.remote, now)
+                    .map_err(Error::Unauthenticated)?;
+                (root_key, workspace)
+            }
+            // In memory of its own, so that whoever does not need it does not carry it around.
+            None => Box::pin(self.recognised(digest, call.remote)).await?,
+        };
+        root_key.record.tally.root_key_used(now);
+        Ok(Caller { root_key, workspace, call: Arc::new(call) })
     }
 
     /// The caller of a message in a stream that was opened before, as they are now.
@@ -212,7 +223,7 @@ impl Ostiary {
     /// capability for nothing any more.
     pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
         let again = self.look_again(caller, capability).await?;
-        again.tally.root_key_used(self.world.now());
+        again.tally().root_key_used(self.world.now());
         Ok(again)
     }
 
@@ -240,19 +251,20 @@ impl Ostiary {
         &self,
         digest: secret::Digest,
         remote: Option<IpAddr>,
-    ) -> Result<(Seen<RootKey>, Seen<Workspace>), Error> {
+    ) -> Result<(Seen<Remembered>, Seen<Workspace>), Error> {
         let mut sight = Sight::remembering(self);
         loop {
             let root_key = sight.root_key(digest).await?;
             let workspace = match &root_key {
                 Some(root_key) => {
-                    let home = root_key.record.workspace;
+                    let home = root_key.record.root_key.workspace;
                     sight.record(&tables::WORKSPACES, &(home,)).await?
                 }
                 None => None,
             };
             if sight.holds_at().is_some() {
-                let records = (root_key.as_ref().map(|seen| &seen.record), workspace.as_ref().map(|seen| &seen.record));
+                let records =
+                    (root_key.as_ref().map(|seen| &seen.record.root_key), workspace.as_ref().map(|seen| &seen.record));
                 recognise(records.0, records.1, remote, self.world.now()).map_err(Error::Unauthenticated)?;
                 return root_key.zip(workspace).ok_or(Error::Unauthenticated(Unrecognised::Invalid));
             }

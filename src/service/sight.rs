@@ -32,7 +32,7 @@ use crate::store::tables::{self, Part, Table};
 use crate::store::{Revision, View};
 
 use super::Ostiary;
-use super::usage::LastUse;
+use super::usage::{LastUse, Tally};
 
 /// Different traits that are known before those are let go that no key has any more.
 const TRAITS_MIN: usize = 1_024;
@@ -56,6 +56,15 @@ struct Pool {
     known: HashMap<Arc<Traits>, Arc<Group>>,
     /// How many there may be before they are sifted.
     room: usize,
+}
+
+/// A root key in memory.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    /// The record.
+    pub root_key: RootKey,
+    /// How it has been used since that was saved.
+    pub tally: Arc<Tally>,
 }
 
 /// A key in memory.
@@ -194,7 +203,7 @@ impl<'a> Sight<'a> {
     }
 
     /// The root key with this digest.
-    pub async fn root_key(&mut self, digest: Digest) -> Result<Option<Seen<RootKey>>, Error> {
+    pub async fn root_key(&mut self, digest: Digest) -> Result<Option<Seen<Remembered>>, Error> {
         let marks = self.ostiary.memory.cache.marks();
         let by_digest = (digest.bytes(),);
         let (place, _) = tables::ROOT_KEY_DIGESTS.place(marks, &by_digest);
@@ -204,9 +213,10 @@ impl<'a> Sight<'a> {
         let view = self.view().await?;
         let revision = view.revision().counter;
         let Some(row) = tables::ROOT_KEY_DIGESTS.read(view, &by_digest).await? else { return Ok(None) };
-        let Some((record, length)) = tables::ROOT_KEYS.read_with_length(view, &row).await? else { return Ok(None) };
+        let Some((root_key, length)) = tables::ROOT_KEYS.read_with_length(view, &row).await? else { return Ok(None) };
         // The mark is that of the root key itself: its digest goes only with it.
         let (_, spot) = tables::ROOT_KEYS.place(marks, &row);
+        let record = Remembered { root_key, tally: self.ostiary.usage.tally(row) };
         Ok(Some(self.keep(place, Entry { record, spot, revision }, 2 * length)))
     }
 
@@ -318,6 +328,15 @@ pub(super) struct AtHand {
 }
 
 impl Memory {
+    /// The root key with this digest and its workspace, if both are remembered and hang together.
+    pub(super) fn root_key_at_hand(&self, digest: Digest) -> Option<(Seen<Remembered>, Seen<Workspace>)> {
+        let (cache, marks) = (&self.cache, self.cache.marks());
+        let root_key = cache.get::<Remembered>(&tables::ROOT_KEY_DIGESTS.place(marks, &(digest.bytes(),)).0)?;
+        let home = (root_key.record.root_key.workspace,);
+        let workspace = cache.get::<Workspace>(&tables::WORKSPACES.place(marks, &home).0)?;
+        (root_key.holds(marks) && workspace.holds(marks)).then_some((root_key, workspace))
+    }
+
     /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
     /// together.
     pub(super) fn at_hand(&self, home: &Seen<Workspace>, secret: &Secret) -> Option<AtHand> {

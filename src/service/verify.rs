@@ -239,9 +239,19 @@ impl Ostiary {
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Result<Done<Verification>, Error> {
-        if let Some(done) = self.verify_at_hand(caller, question, min_revision) {
-            return done;
+        match self.verify_at_hand(caller, question, min_revision) {
+            Some(done) => done,
+            // In memory of its own, so that whoever does not need it does not carry it around.
+            None => Box::pin(self.verify_in_time(caller, question, min_revision)).await,
         }
+    }
+
+    async fn verify_in_time(
+        &self,
+        caller: &Caller,
+        question: &VerifyQuestion,
+        min_revision: Option<Revision>,
+    ) -> Result<Done<Verification>, Error> {
         let mut balance = Balance::Unknown;
         loop {
             let (gathered, revision) = self.gathered(caller, question, min_revision).await?;
@@ -358,7 +368,7 @@ impl Ostiary {
         // What has been paid for is not asked for again.
         let verdict = if paid { Verdict::Valid } else { verdict(&exceeded, uses) };
         if let Some(grant) = grant {
-            caller.tally.grant_used(grant, now);
+            caller.tally().grant_used(grant, now);
         }
         if verdict == Verdict::Valid && *counting == Counting::Use {
             self.usage.key_used(card.id, &gathered.holder.record.last_use, now);
