@@ -41,7 +41,7 @@ macro_rules! ids {
                 let mut text = String::with_capacity(Self::PREFIX.len() + 1 + ULID_LENGTH);
                 text.push_str(Self::PREFIX);
                 text.push('_');
-                text.extend(digits(self.0).map(char::from));
+                text.push_str(str::from_utf8(&digits(self.0)).unwrap_or_default());
                 text
             }
 

@@ -63,13 +63,18 @@ impl Query {
     /// Reads a query. An empty one is an error: wanting nothing is said by sending none.
     pub fn parse(text: &str) -> Result<Self, QueryFlaw> {
         // Length first, so that the work is bounded whatever was sent.
-        if text.chars().nth(QUERY_LENGTH_MAX).is_some() {
+        if text.len() > QUERY_LENGTH_MAX && text.chars().nth(QUERY_LENGTH_MAX).is_some() {
             return Err(flaw(QUERY_LENGTH_MAX, format!("must be at most {QUERY_LENGTH_MAX} characters")));
         }
         let mut parser = Parser { text, next: 0, depth: 0, permissions: Vec::new() };
         let root = parser.expr()?;
         let permissions = parser.finish()?;
         Ok(Self { text: text.into(), permissions, root })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether it is satisfied by a key of which `held` tells what it holds.

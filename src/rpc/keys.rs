@@ -295,7 +295,7 @@ fn named<T>(
 
 /// A secret as somebody presents it. The flaw says nothing of it.
 pub(super) fn presented(fields: &mut Fields, field: &str, text: String) -> Option<Secret> {
-    if (1..=KEY_LENGTH_MAX).contains(&text.chars().count()) {
+    if !text.is_empty() && (text.len() <= KEY_LENGTH_MAX || text.chars().nth(KEY_LENGTH_MAX).is_none()) {
         Some(Secret::presented(text))
     } else {
         fields.refuse(field, Flaw::new(format!("must be 1 to {KEY_LENGTH_MAX} characters")));

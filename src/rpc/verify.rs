@@ -1,5 +1,7 @@
 //! `KeyService.VerifyKey`: the question in, the verdict out.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use crate::domain::Flaw;
@@ -7,7 +9,7 @@ use crate::domain::id::ApiId;
 use crate::domain::key::Verdict;
 use crate::domain::limit::{LIMITS_MAX, Named};
 use crate::domain::name::{LIMIT_NAME, Name};
-use crate::domain::query::Query;
+use crate::domain::query::{Query, QueryFlaw};
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
@@ -41,7 +43,7 @@ pub(super) async fn verify_key(
 
 /// The answer to a question.
 async fn verified(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<pb::VerifyKeyResponse, Error> {
-    let (question, min_revision) = question(request)?;
+    let (question, min_revision) = question(request, &mut LastQuery::default())?;
     let Done { answer, revision } = desk.ostiary.verify_key(caller, &question, min_revision).await?;
     if answer.verdict == Verdict::NotFound {
         Box::pin(desk.hold_back(desk.unknown(caller, question.client))).await;
@@ -51,7 +53,7 @@ async fn verified(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -
 
 /// The answer to one of many questions.
 struct Item {
-    verdict: pb::Verdict,
+    verdict: Box<pb::Verdict>,
     revision: Revision,
     /// Present if it is to be held back.
     held: Option<Held>,
@@ -70,8 +72,8 @@ enum Answer {
 }
 
 /// Answers at once what can be.
-fn at_once(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Answer {
-    let asked = match question(request) {
+fn at_once(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Answer {
+    let asked = match question(request, last) {
         Ok((question, _)) if question.detail == Detail::Full => {
             return Answer::Ready(Err(Error::field("view", "must be BASIC where many are asked about")));
         }
@@ -95,11 +97,28 @@ fn item(desk: &Desk, caller: &Caller, question: &VerifyQuestion, done: Done<Veri
     let Done { answer, revision } = done;
     let unknown = answer.verdict == Verdict::NotFound;
     let held = if unknown { desk.unknown(caller, question.client) } else { None };
-    Item { verdict: shown(answer), revision, held }
+    Item { verdict: Box::new(shown(answer)), revision, held }
+}
+
+/// The query that was read last. Many questions in a row tend to ask for the same.
+#[derive(Default)]
+struct LastQuery(Option<Arc<Query>>);
+
+impl LastQuery {
+    fn parse(&mut self, text: &str) -> Result<Arc<Query>, QueryFlaw> {
+        match &self.0 {
+            Some(last) if last.text() == text => Ok(Arc::clone(last)),
+            Some(_) | None => {
+                let query = Arc::new(Query::parse(text)?);
+                self.0 = Some(Arc::clone(&query));
+                Ok(query)
+            }
+        }
+    }
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
-fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Revision>), Error> {
+fn question(request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Result<(VerifyQuestion, Option<Revision>), Error> {
     let pb::VerifyKeyRequest {
         key,
         api_id,
@@ -128,28 +147,22 @@ fn question(request: pb::VerifyKeyRequest) -> Result<(VerifyQuestion, Option<Rev
     let cost = fields.cost("cost", cost);
     let limits = named_limits(&mut fields, rate_limits);
     let tags = check_tags(&mut fields, &tags);
-    let query = permissions.as_deref().map(Query::parse).transpose();
+    let query = permissions.as_deref().map(|text| last.parse(text)).transpose();
     let counting = if dry_run { Counting::DryRun } else { Counting::Use };
     let asked = || {
-        let question = VerifyQuestion {
-            secret: secret.clone()?,
-            audience: audience?,
-            client: client?,
-            query: None,
-            detail: detail?,
-            counting,
-            cost: cost?,
-            limits: limits.clone()?,
-        };
+        let (secret, audience, client, detail) = (secret?, audience?, client?, detail?);
+        let (cost, limits, min_revision) = (cost?, limits?, min_revision?);
         tags?;
-        Some((question, min_revision?))
+        let question = VerifyQuestion { secret, audience, client, query: None, detail, counting, cost, limits };
+        Some((question, min_revision))
     };
+    let asked = asked();
     if let Err(flaw) = &query
-        && asked().is_none()
+        && asked.is_none()
     {
         fields.refuse("permissions", Flaw::new(flaw.to_string()));
     }
-    let (question, min_revision) = fields.finish(asked())?;
+    let (question, min_revision) = fields.finish(asked)?;
     let query = query.map_err(|flaw| Error::Query { field: "permissions", flaw })?;
     Ok((VerifyQuestion { query, ..question }, min_revision))
 }
@@ -246,7 +259,7 @@ fn shown(verification: Verification) -> pb::Verdict {
         enabled: Some(key.enabled),
         permissions: permissions.iter().map(ToString::to_string).collect(),
         roles: key_roles(roles),
-        identity: identity.map(Into::into),
+        identity: identity.map(|identity| Box::new(identity.into())),
         ..basic
     }
 }

@@ -60,7 +60,7 @@ pub struct VerifyQuestion {
     /// Where its holder called from.
     pub client: Option<IpAddr>,
     /// What it should be allowed to do.
-    pub query: Option<Query>,
+    pub query: Option<Arc<Query>>,
     /// How many credits it costs.
     pub cost: u64,
     /// The limits that it names.
@@ -135,7 +135,7 @@ impl Sight<'_> {
     async fn gather(&mut self, home: Seen<Workspace>, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
         let workspace = home.record.id;
         let Some(holder) = self.holder(&home.record, &question.secret).await? else { return Ok(None) };
-        let setting = self.setting(&holder.record, question.query.as_ref()).await?;
+        let setting = self.setting(&holder.record, question.query.as_deref()).await?;
         let card = &holder.record.card;
         let identity = match card.identity {
             Some(id) => self.record(&tables::IDENTITIES, &(workspace, id)).await?,
@@ -333,7 +333,7 @@ impl Ostiary {
         let now = self.world.now();
         let (card, traits) = (gathered.card(), &gathered.card().traits);
         let grant = caller.allowing_object(Capability::VerifyKey, traits.api);
-        let asked = Question { now, audience: *audience, client: *client, query: query.as_ref(), cost: *cost };
+        let asked = Question { now, audience: *audience, client: *client, query: query.as_deref(), cost: *cost };
         let verdict = |exceeded: &[Name], uses| {
             let around = Surroundings {
                 caller_may_verify: grant.is_some(),

@@ -10,10 +10,11 @@
 //! one on purpose; the rows of a start replace those of the one before.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::id::WorkspaceId;
@@ -251,7 +252,7 @@ type Held<'a> = smallvec::SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
 impl Default for Registry {
     fn default() -> Self {
         Self {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
             room: Room::default(),
             start: AtomicU64::new(0),
@@ -268,6 +269,10 @@ impl Registry {
 
     /// Holds all buckets that the asks are about. Everybody takes them in the same order.
     fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
+        if let [ask] = asks {
+            let index = self.bucket_of(ask.place());
+            return [(index, self.buckets[index].lock())].into_iter().collect();
+        }
         let mut indexes: smallvec::SmallVec<[usize; 4]> = asks.iter().map(|ask| self.bucket_of(ask.place())).collect();
         indexes.sort_unstable();
         indexes.dedup();

@@ -197,7 +197,10 @@ async fn a_key_of_a_known_identity_is_linked_and_an_unknown_one_is_made_on_the_w
     assert_eq!((verdict.external_id.as_deref(), verdict.identity), (Some("user"), None));
     let full = pb::VerifyKeyRequest { key: secret, view: pb::VerificationView::Full.into(), ..Default::default() };
     let verdict = client.verify(full).await;
-    assert_eq!((verdict.external_id.as_deref(), verdict.identity), (Some("user"), get(&client, "user").await.ok()));
+    assert_eq!(
+        (verdict.external_id.as_deref(), verdict.identity),
+        (Some("user"), get(&client, "user").await.ok().map(Box::new))
+    );
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::rpc::{Desk, admitted, meta, status};
 use crate::service::Revision;
 use crate::service::caller::Caller;
 
-use super::{Answer, Item, at_once, in_time};
+use super::{Answer, Item, LastQuery, at_once, in_time};
 
 /// Questions in one call.
 const REQUESTS_MAX: usize = 1_000;
@@ -30,11 +30,12 @@ pub(in crate::rpc) async fn batch_verify_keys(
     let mut newest = desk.ostiary.head();
     let mut answers: Vec<Option<Result<Item, Error>>> = Vec::with_capacity(requests.len());
     let mut pending = Vec::new();
+    let mut last = LastQuery::default();
     for (index, request) in requests.into_iter().enumerate() {
         if index % BETWEEN_YIELDS == BETWEEN_YIELDS - 1 {
             tokio::task::yield_now().await;
         }
-        match at_once(desk, &caller, request) {
+        match at_once(desk, &caller, request, &mut last) {
             Answer::Ready(answer) => answers.push(Some(answer)),
             Answer::Pending(asked) => {
                 answers.push(None);

@@ -12,7 +12,7 @@ use crate::rpc::streams::{admissions, admitted_stream, answers};
 use crate::rpc::{Desk, meta, status};
 use crate::service::caller::Caller;
 
-use super::{Answer, Item, at_once, in_time};
+use super::{Answer, Item, LastQuery, at_once, in_time};
 
 /// Questions of one stream that are looked at together; the next one is read once one of them is answered.
 const AT_ONCE: usize = 256;
@@ -89,5 +89,5 @@ fn begin(
     }
     let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
     desk.ostiary.count_call(caller)?;
-    Ok(at_once(desk, caller, request))
+    Ok(at_once(desk, caller, request, &mut LastQuery::default()))
 }

@@ -257,7 +257,7 @@ impl Rig {
                     secret: Secret::presented(secret.clone()),
                     audience: audience.as_ref().map(|id| parsed(id, ostiary::domain::id::ApiId::parse)),
                     client: client.map(|from| ADDRESSES[from].parse().unwrap()),
-                    query: (!query.is_empty()).then(|| Query::parse(query).unwrap()),
+                    query: (!query.is_empty()).then(|| Arc::new(Query::parse(query).unwrap())),
                     cost: 1,
                     limits: Vec::new(),
                     detail: Detail::Full,
