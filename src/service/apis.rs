@@ -216,6 +216,7 @@ impl Ostiary {
                 let after = Api { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
                 tables::APIS.put(change.tx, &(after.workspace, id), &after)?;
                 counts::lose_api(change.tx, after.workspace, id)?;
+                counts::apis_to_clear(change.tx, after.workspace, counts::By::Up)?;
                 due::schedule(change.tx, now, Task::ClearApi, after.workspace, id.bytes())?;
                 let happening = Happening::removed(EventName::API_DELETE, target(&before), before.facts());
                 Ok(Effect::Changed((), happening))

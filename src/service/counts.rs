@@ -46,6 +46,10 @@ fn key_of_rerolled(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::RerolledKeys, [0; 16])
 }
 
+fn key_of_apis_to_clear(workspace: WorkspaceId) -> CountKey {
+    (workspace, Counted::ApisToClear, [0; 16])
+}
+
 fn key_of_root_keys(workspace: WorkspaceId) -> CountKey {
     (workspace, Counted::RootKeys, [0; 16])
 }
@@ -73,6 +77,16 @@ pub fn rerolled(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), 
 /// How many keys that are there have a successor, those of deleted APIs included until they are removed.
 pub fn rerolled_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
     Ok(tables::COUNTS.get(tx, &key_of_rerolled(workspace))?.unwrap_or(0))
+}
+
+/// One API more or less that is deleted and has not been cleared away.
+pub fn apis_to_clear(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_apis_to_clear(workspace), by)
+}
+
+/// How many APIs are deleted and have not been cleared away: their keys still count for roles and identities.
+pub fn apis_to_clear_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_apis_to_clear(workspace))?.unwrap_or(0))
 }
 
 /// All keys of an API fewer, at once.
@@ -161,7 +175,8 @@ pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Re
 
 /// Forgets what a workspace had that is gone.
 pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
-    let of_all = [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys];
+    let of_all =
+        [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys, key_of_apis_to_clear];
     for key in of_all.map(|key| key(workspace)) {
         tables::COUNTS.remove(tx, &key)?;
     }

@@ -154,6 +154,8 @@ pub enum Counted {
     OverridesOfNamespace,
     /// Keys of a workspace that are rerolled and not deleted; the id is zero.
     RerolledKeys,
+    /// APIs of a workspace that are deleted and have not been cleared away yet; the id is zero.
+    ApisToClear,
 }
 
 /// Whose windows they are.
@@ -278,7 +280,8 @@ macro_rules! coded_parts {
 coded_parts! {
     Counted {
         Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5,
-        KeysOfIdentity = 6, OverridesOfNamespace = 7, RerolledKeys = 8
+        KeysOfIdentity = 6, OverridesOfNamespace = 7, RerolledKeys = 8,
+        ApisToClear = 9
     }
     Task {
         ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,

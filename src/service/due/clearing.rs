@@ -147,6 +147,9 @@ impl Ostiary {
     async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         self.clear_keys_of(workspace, api).await?;
         self.settle(move |tx, _| {
+            if tables::APIS.get(tx, &(workspace, api))?.is_some() {
+                counts::apis_to_clear(tx, workspace, counts::By::Down)?;
+            }
             tables::APIS.remove(tx, &(workspace, api))?;
             tables::DUE.remove(tx, &entry)
         })

@@ -185,7 +185,7 @@ fn cut(change: &mut Change<'_, '_>, filter: CutFilter, target: Target) -> Result
         return Err(Error::Overloaded { retry_after: SETTLED_AGAIN_AFTER }.into());
     }
     let mut home: Workspace = home.clone();
-    let known = count_of_api(change, &filter)?;
+    let known = known_count(change, &filter)?;
     let cut = Cut { revision: change.tx.revision().counter, at: change.now, filter };
     home.cuts.push(cut.clone());
     tables::WORKSPACES.put(change.tx, &(home.id,), &home)?;
@@ -194,17 +194,24 @@ fn cut(change: &mut Change<'_, '_>, filter: CutFilter, target: Target) -> Result
     Ok(Effect::Changed(known.map_or(Revocation::Cut(cut), Revocation::Counted), happening))
 }
 
-/// How many keys the filter takes, where a count tells exactly: all of an API, none of which is taken already or has
-/// been rerolled and so is not counted.
-fn count_of_api(change: &mut Change<'_, '_>, filter: &CutFilter) -> Result<Option<u64>, Halt> {
-    let Some(api) = filter.api.filter(|api| *filter == CutFilter { api: Some(*api), ..CutFilter::default() }) else {
-        return Ok(None);
-    };
+/// How many keys the filter takes, where a count tells exactly: all of an API, an identity or a role, none of which is
+/// taken already, has been rerolled and so is not counted, or went with its API and still is.
+fn known_count(change: &mut Change<'_, '_>, filter: &CutFilter) -> Result<Option<u64>, Halt> {
     let workspace = change.workspace();
     if !change.home().cuts.is_empty() || counts::rerolled_now(change.tx, workspace)? > 0 {
         return Ok(None);
     }
-    Ok(Some(counts::keys_of_api_now(change.tx, workspace, api)?))
+    let CutFilter { api, identity, role, ref created_by, created_from, created_before } = *filter;
+    if !created_by.is_empty() || created_from.is_some() || created_before.is_some() {
+        return Ok(None);
+    }
+    Ok(match (api, identity, role) {
+        (Some(api), None, None) => Some(counts::keys_of_api_now(change.tx, workspace, api)?),
+        _ if counts::apis_to_clear_now(change.tx, workspace)? > 0 => None,
+        (None, Some(identity), None) => Some(counts::keys_of_identity_now(change.tx, workspace, identity)?),
+        (None, None, Some(role)) => Some(counts::keys_of_role_now(change.tx, workspace, role)?),
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) | (None, None, None) => None,
+    })
 }
 
 /// The filter with everything in it by id; none if it names what isn't there.

@@ -112,6 +112,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
         key.identity.filter(|id| belongs(row.0, *id)).into_iter().for_each(|id| count(row.0, 6, id.bytes()));
     }
     overrides.keys().for_each(|row| count(row.0, 7, row.1.bytes()));
+    apis.iter().filter(|(_, api)| api.deleted.is_some()).for_each(|(row, _)| count(row.0, 9, [0; 16]));
     root_keys.iter().filter(|(_, key)| key.is_administrator()).for_each(|(row, _)| count(row.0, 1, [0; 16]));
     let one_of_its_line = |key: &RootKey| key.deleted.is_none() && key.rotated_to.is_none();
     root_keys.iter().filter(|(_, key)| one_of_its_line(key)).for_each(|(row, _)| count(row.0, 5, [0; 16]));
@@ -224,6 +225,7 @@ fn code(counted: Counted) -> u8 {
         Counted::KeysOfIdentity => 6,
         Counted::OverridesOfNamespace => 7,
         Counted::RerolledKeys => 8,
+        Counted::ApisToClear => 9,
     }
 }
 
