@@ -43,6 +43,7 @@ pub mod windows;
 pub mod workspaces;
 
 pub use crate::store::Revision;
+pub use crate::world::Stopwatch;
 pub use assignments::{Assignment, PermissionAssignment, RoleAssignment};
 pub use sight::Memory;
 pub use usage::RootKeyUsage;

@@ -20,8 +20,7 @@ use tower::Service;
 
 use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
-use crate::service::Ostiary;
-use crate::world::{Stopwatch, World};
+use crate::service::{Ostiary, Stopwatch};
 
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
@@ -72,7 +71,7 @@ impl Front {
     {
         let House { services, ostiary, throttle, proxies } = &*self.house;
         let door = door(request.uri().path());
-        let mut line = Line::begin(door, request.uri().path(), ostiary.world());
+        let mut line = Line::begin(door, request.uri().path(), ostiary);
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let root_key = &mut line.root_key;
@@ -209,7 +208,7 @@ struct Line {
 }
 
 impl Line {
-    fn begin(door: Door, path: &str, world: &World) -> Self {
+    fn begin(door: Door, path: &str, ostiary: &Ostiary) -> Self {
         let method = match door {
             Door::Guarded(Policy { path, .. }) => Cow::Borrowed(path.trim_start_matches('/')),
             Door::Open | Door::Missing => {
@@ -218,7 +217,7 @@ impl Line {
         };
         let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
         let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
-        Self { method, root_key: None, frequent, stopwatch: told.then(|| world.stopwatch()) }
+        Self { method, root_key: None, frequent, stopwatch: told.then(|| ostiary.world().stopwatch()) }
     }
 
     fn write(&self, request_id: &str, headers: &HeaderMap, error: Option<&Error>) {

@@ -175,8 +175,7 @@ pub fn forget_role(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) -> Re
 
 /// Forgets what a workspace had that is gone.
 pub fn forget_workspace(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<(), Stop> {
-    let of_all =
-        [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys, key_of_apis_to_clear];
+    let of_all = [key_of_administrators, key_of_keys, key_of_rerolled, key_of_root_keys, key_of_apis_to_clear];
     for key in of_all.map(|key| key(workspace)) {
         tables::COUNTS.remove(tx, &key)?;
     }

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
 
 use self::file::Opener;
-use self::queue::{Job, Queue};
+use self::queue::{Answerable, Job, Queue};
 use self::view::RedbView;
 use self::writer::Writer;
 use super::marks::MARKS;
@@ -119,7 +119,7 @@ impl Engine for RedbEngine {
     fn transact(&self, priority: Priority, body: Body) -> BoxFuture<'_, Result<Revision, Failure>> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            self.shared.queue.push(priority, Job { body, answer })?;
+            self.shared.queue.push(priority, Job { body, answer: Answerable::here(answer) })?;
             answered.await.unwrap_or_else(|_| Err(Failure::Unknown("the writer ended without an answer".to_owned())))
         })
     }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::super::{Body, Failure, Priority, Revision};
@@ -18,10 +19,61 @@ const GROUP_TRANSACTIONS_MAX: usize = 512;
 /// patience a store that is never idle would never store what was counted, and never be swept.
 const PATIENCE_GROUPS: u32 = 32;
 
+/// How long the writer waits, at most, for those to come back whom it has just answered.
+///
+/// A commit costs about the same for one transaction as for sixty. Callers who have been answered together ask again
+/// shortly after one another; without the wait the first of them would get a commit of their own, and all others another.
+const GATHERING_MAX: Duration = Duration::from_millis(1);
+
 /// A transaction and whom to tell.
 pub(super) struct Job {
     pub(super) body: Body,
-    pub(super) answer: oneshot::Sender<Result<Revision, Failure>>,
+    pub(super) answer: Answerable,
+}
+
+/// Whoever waits for an answer.
+pub(super) struct Answerable {
+    answer: oneshot::Sender<Result<Revision, Failure>>,
+    /// Where they wait.
+    runtime: Option<Handle>,
+}
+
+impl Answerable {
+    /// For whoever waits on this thread's runtime.
+    pub(super) fn here(answer: oneshot::Sender<Result<Revision, Failure>>) -> Self {
+        Self { answer, runtime: Handle::try_current().ok() }
+    }
+
+    /// Whether they have left.
+    pub(super) fn is_gone(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub(super) fn tell(self, answer: Result<Revision, Failure>) {
+        // They may have left meanwhile.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// Tells everybody. Waking somebody on another thread costs a system call, so each runtime is woken once, and wakes all
+/// who wait there by itself.
+pub(super) fn tell_all(answers: Vec<(Answerable, Result<Revision, Failure>)>) {
+    type Told = Vec<(Answerable, Result<Revision, Failure>)>;
+    let mut by_runtime: Vec<(Handle, Told)> = Vec::new();
+    for (whom, answer) in answers {
+        let Some(runtime) = &whom.runtime else {
+            whom.tell(answer);
+            continue;
+        };
+        match by_runtime.iter_mut().find(|(known, _)| known.id() == runtime.id()) {
+            Some((_, told)) => told.push((whom, answer)),
+            None => by_runtime.push((runtime.clone(), vec![(whom, answer)])),
+        }
+    }
+    for (runtime, told) in by_runtime {
+        let tell = move || told.into_iter().for_each(|(whom, answer)| whom.tell(answer));
+        runtime.spawn(async move { tell() });
+    }
 }
 
 /// What the writer does next.
@@ -46,6 +98,10 @@ struct Waiting {
     background: VecDeque<Job>,
     /// Groups that went before the oldest background transaction.
     passed_over: u32,
+    /// Interactive transactions of the last group: as many are likely to come again.
+    last_group: usize,
+    /// From how many interactive ones on the bell is rung.
+    ring_from: usize,
     reopen: Option<(u64, Failure)>,
     /// Why writes are refused for the time being.
     refusing: Option<Failure>,
@@ -70,14 +126,18 @@ impl Queue {
             return Err(Failure::Overloaded);
         }
         line.push_back(job);
+        let rings = priority == Priority::Background || waiting.interactive.len() >= waiting.ring_from;
         drop(waiting);
-        self.bell.notify_one();
+        if rings {
+            self.bell.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for something to do.
     pub(super) fn next(&self) -> Next {
         let mut waiting = self.waiting.lock();
+        self.gather(&mut waiting);
         loop {
             if let Some((opening, failure)) = waiting.reopen.take() {
                 return Next::Reopen(opening, failure);
@@ -89,6 +149,20 @@ impl Queue {
                 return Next::End;
             }
             self.bell.wait(&mut waiting);
+        }
+    }
+
+    /// Waits a little until most of those are back who were answered last. With one caller nobody waits.
+    fn gather(&self, waiting: &mut MutexGuard<'_, Waiting>) {
+        let expected = waiting.last_group * 3 / 4;
+        if expected > 1 && waiting.interactive.len() < expected && !waiting.closed && waiting.reopen.is_none() {
+            waiting.ring_from = expected;
+            self.bell.wait_while_for(
+                waiting,
+                |waiting| waiting.interactive.len() < expected && !waiting.closed && waiting.reopen.is_none(),
+                GATHERING_MAX,
+            );
+            waiting.ring_from = 0;
         }
     }
 
@@ -106,8 +180,7 @@ impl Queue {
         let refused: Vec<Job> = interactive.drain(..).chain(background.drain(..)).collect();
         drop(waiting);
         for job in refused {
-            // Whoever asked may have left.
-            let _ = job.answer.send(Err(failure.clone()));
+            job.answer.tell(Err(failure.clone()));
         }
     }
 
@@ -145,10 +218,12 @@ impl Waiting {
     fn group(&mut self) -> Option<VecDeque<Job>> {
         if self.interactive.is_empty() {
             self.passed_over = 0;
+            self.last_group = 0;
             return self.background.pop_front().map(|job| VecDeque::from([job]));
         }
         let most = self.interactive.len().min(GROUP_TRANSACTIONS_MAX);
         let mut group: VecDeque<Job> = self.interactive.drain(..most).collect();
+        self.last_group = group.len();
         if self.background.is_empty() {
             self.passed_over = 0;
         } else if self.passed_over < PATIENCE_GROUPS {

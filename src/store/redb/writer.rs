@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redb::{Database, Durability, ReadableTable, Table};
-use tokio::sync::oneshot;
 
 use super::super::marks::Spot;
 use super::super::txn::{self, Writes};
 use super::super::{Commit, Failure, Revision, Stop, tables};
 use super::file::{HEAD_ROW, Opener, ROWS, failure};
-use super::queue::{Job, Next};
+use super::queue::{Answerable, Job, Next, tell_all};
 use super::view::copied;
 use super::{Open, Shared};
 
@@ -43,7 +42,7 @@ pub(super) struct Writer {
 /// Transactions that become durable together.
 #[derive(Default)]
 struct Group {
-    answers: Vec<(oneshot::Sender<Result<Revision, Failure>>, Answer)>,
+    answers: Vec<(Answerable, Answer)>,
     commits: Vec<Commit>,
     /// The marks of remembered rows that are not what they were.
     changed: Vec<Spot>,
@@ -80,8 +79,7 @@ impl Writer {
         while !jobs.is_empty() {
             if let Err(failure) = self.group(&mut jobs) {
                 for Job { answer, .. } in jobs.drain(..) {
-                    // Whoever asked may have left; so may all those below.
-                    let _ = answer.send(Err(refusal(&failure)));
+                    answer.tell(Err(refusal(&failure)));
                 }
                 self.heal(&failure);
             }
@@ -140,7 +138,7 @@ impl Writer {
     /// Runs one transaction on what those before it left. Fails only if the store does.
     fn step(&mut self, rows: &mut Rows<'_>, job: Job, group: &mut Group) -> Result<(), Failure> {
         let Job { mut body, answer } = job;
-        if answer.is_closed() {
+        if answer.is_gone() {
             return Ok(());
         }
         let head = Revision { epoch: self.shared.epoch, counter: group.head(self.durable) };
@@ -264,24 +262,20 @@ impl Group {
     }
 
     fn answer(self) {
-        for (answer, answered) in self.answers {
-            let answered = match answered {
-                Answer::Wrote(revision) | Answer::Read(revision) => Ok(revision),
-                Answer::Failed(failure) => Err(failure),
-            };
-            let _ = answer.send(answered);
-        }
+        let told = self.answers.into_iter().map(|(whom, answer)| match answer {
+            Answer::Wrote(revision) | Answer::Read(revision) => (whom, Ok(revision)),
+            Answer::Failed(failure) => (whom, Err(failure)),
+        });
+        tell_all(told.collect());
     }
 
     /// What those saw who wrote nothing may never have been, so they are told nothing of it.
     fn fail(self, failure: &Failure) {
-        for (answer, answered) in self.answers {
-            let answered = match answered {
-                Answer::Wrote(_) if self.committing => Failure::Unknown(why(failure)),
-                Answer::Wrote(_) | Answer::Read(_) | Answer::Failed(_) => refusal(failure),
-            };
-            let _ = answer.send(Err(answered));
-        }
+        let told = self.answers.into_iter().map(|(whom, answer)| match answer {
+            Answer::Wrote(_) if self.committing => (whom, Err(Failure::Unknown(why(failure)))),
+            Answer::Wrote(_) | Answer::Read(_) | Answer::Failed(_) => (whom, Err(refusal(failure))),
+        });
+        tell_all(told.collect());
     }
 }
 
