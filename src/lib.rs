@@ -30,7 +30,9 @@
 //! 2. [`rpc::gate`] recognises the root key before the message is decoded and compares it with the method's policy,
 //!    which the proto declares. The header goes no further.
 //! 3. The handler, in `rpc`, turns the message into a draft that is right by construction, or tells every flaw at once.
-//! 4. The verb, in [`service`], draws ids, secrets and the time, then decides. A change is decided inside one
+//!    A verification of one frame is read, answered and written right there (`rpc/verify/direct.rs`).
+//! 4. The verb, in [`service`], draws ids, secrets and the time, then decides. What it reads it may find remembered
+//!    (`service/sight.rs`); the marks of the store say whether that still counts. A change is decided inside one
 //!    transaction, where the caller is recognised anew and its permission proven anew.
 //! 5. The engine makes the transaction durable with its audit events, and only then answers.
 //!
@@ -41,7 +43,8 @@
 //!   for randomness.
 //! - Nothing that a caller asked for is written except through `Ostiary::change`, so nothing is unpermitted or unlogged.
 //! - Whether a key is good never depends on whether the sweep has run.
-//! - No write is acknowledged before it is durable. No answer about a key is kept for the next question.
+//! - No write is acknowledged before it is durable. No verdict is kept for the next question, and no record that is
+//!   remembered outlives the commit that changed it.
 //! - No secret is stored, logged or printed; the first root key's file is the one exception, and it nags.
 //!
 //! # Words
@@ -63,6 +66,8 @@
 //! | namespace, charge, exception | where callers count what they name, one such counting, another rate for some names |
 //! | cut | the revocation of all keys that fit a filter, in one commit |
 //! | verdict | the answer about a key |
+//! | card, traits | what of a key its verdict depends on, and what of that it has in common with others |
+//! | mark, sight | the last revision that may have changed a row; a look at rows that hang together |
 //! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
 //! | sweep | recording what has expired, removing what nobody can use |
 

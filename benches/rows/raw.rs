@@ -36,7 +36,18 @@ const HEAD_ROW: &[u8] = b"\0head";
 const AUDIT_TAG: u8 = 0x70;
 const AUDIT_NUMBER: std::ops::Range<usize> = 17..25;
 
+/// The one table whose rows come in random order.
+const DIGEST_TAG: u8 = 0x41;
+
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Which rows of a key are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    All,
+    /// All but that of its digest, as if its secret told where to look for it.
+    WithoutDigest,
+}
 
 /// The rows of one `CreateKey`.
 #[derive(Clone)]
@@ -48,7 +59,7 @@ pub struct Template {
 
 impl Template {
     /// The rows of another one: the commit of this number, as the place of this process.
-    fn another(&self, commit: u64) -> Pairs {
+    fn another(&self, commit: u64, rows: Rows) -> Pairs {
         let mut digest = [0; 32];
         for (part, bytes) in digest.chunks_mut(8).enumerate() {
             bytes.copy_from_slice(&drawn(13, commit * 4 + part as u64).to_be_bytes());
@@ -73,7 +84,8 @@ impl Template {
             }
             (key, value)
         };
-        self.rows.iter().map(change).collect()
+        let wanted = |(key, _): &&(Vec<u8>, Vec<u8>)| rows == Rows::All || key.first() != Some(&DIGEST_TAG);
+        self.rows.iter().filter(wanted).map(change).collect()
     }
 
     fn write(&self, path: &Path) -> Result<(), Failed> {
@@ -145,8 +157,9 @@ impl Raw {
     }
 
     /// Has it write the rows of so many keys, in groups of at most so many.
-    pub fn round(&mut self, keys: usize, group: usize) -> Result<Round, Failed> {
-        self.ask(&format!("prepare {keys} {group}"))?;
+    pub fn round(&mut self, keys: usize, group: usize, rows: Rows) -> Result<Round, Failed> {
+        let which = if rows == Rows::All { "all" } else { "some" };
+        self.ask(&format!("prepare {keys} {group} {which}"))?;
         let clock = Clock::of(self.child.id());
         let before = clock.read()?;
         let seconds: f64 = self.ask("go")?.parse()?;
@@ -184,10 +197,11 @@ pub fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> 
     for line in std::io::stdin().lines() {
         let line = line?;
         match line.split(' ').collect::<Vec<_>>()[..] {
-            ["prepare", keys, most] => {
+            ["prepare", keys, most, which] => {
+                let rows = if which == "all" { Rows::All } else { Rows::WithoutDigest };
                 let keys: u64 = keys.parse()?;
                 group = most.parse()?;
-                prepared = (1..=keys).map(|key| template.another(commit + key)).collect();
+                prepared = (1..=keys).map(|key| template.another(commit + key, rows)).collect();
                 commit += keys;
                 println!("prepared");
             }

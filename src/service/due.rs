@@ -198,7 +198,7 @@ impl Ostiary {
     /// Records that lives have ended, each once: the entry goes in the transaction that writes the event.
     async fn record_expired(&self, entries: Vec<Entry>) -> Result<(), Error> {
         let retention = self.retention;
-        self.settle(move |tx, drawn| {
+        self.settle_at_leisure(move |tx, drawn| {
             let mut number = 0;
             for entry in &entries {
                 if tables::DUE.get(tx, entry)?.is_some() {

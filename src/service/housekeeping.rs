@@ -1,6 +1,7 @@
 //! What ostiary writes for itself: no caller asked for it, so there is no permit, and its own name stands in the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -11,6 +12,13 @@ use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn};
 
 use super::Ostiary;
 use super::audit::EVENTS_MAX;
+
+/// How long the house rests after a transaction that nobody waits for, in parts of what that took.
+const REST_PARTS: u32 = 2;
+/// The shortest rest that a timer can give.
+const REST_MIN: Duration = Duration::from_millis(1);
+/// The longest, so that a slow disk does not make the house idle.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// What a transaction of the house was drawn with.
 #[derive(Debug, Clone, Copy)]
@@ -59,5 +67,21 @@ impl Ostiary {
         };
         self.engine.transact(Priority::Background, body).await?;
         slot.lock().take().ok_or_else(|| Error::Internal("a transaction did not decide".to_owned()))
+    }
+
+    /// The same, and a rest afterwards in proportion: what has piled up is worked off without taking the machine away
+    /// from those who ask.
+    pub(super) async fn settle_at_leisure<T, F>(&self, decide: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Txn<'_>, Drawn) -> Result<T, Stop> + Send + 'static,
+    {
+        let stopwatch = self.world.stopwatch();
+        let settled = self.settle(decide).await;
+        let rest = stopwatch.elapsed() * REST_PARTS;
+        if rest >= REST_MIN {
+            tokio::time::sleep(rest.min(REST_MAX)).await;
+        }
+        settled
     }
 }

@@ -14,7 +14,7 @@ use crate::fixture::{Fixture, Loader};
 use crate::load::{CONNECTIONS, Cost, IN_FLIGHT, saturate};
 use crate::ostiary::{Ostiary, calls};
 use crate::population::{Population, question};
-use crate::raw::{GROUP_MAX, Raw};
+use crate::raw::{GROUP_MAX, Raw, Rows};
 use crate::report::{Bound, Report};
 use crate::rows::verify;
 use crate::wire::{CREATE_KEY, VERIFY_KEY, Wire, framed};
@@ -37,7 +37,8 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     let ostiary = copy.serve()?;
     let wires = ostiary.wires(CONNECTIONS).await?;
     let made = RefCell::new(Vec::new());
-    let [mut whole, mut grouped, mut single] = [(); 3].map(|()| Cost { cpu: Vec::new(), rate: Vec::new() });
+    let [mut whole, mut grouped, mut single, mut handled] =
+        [(); 4].map(|()| Cost { cpu: Vec::new(), rate: Vec::new() });
     for round in 0..=bench.options.rounds() {
         let before = ostiary.process.clock().read()?;
         let began = Instant::now();
@@ -49,11 +50,12 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
         .await?;
         let rate = keys as f64 / began.elapsed().as_secs_f64();
         let spent = ostiary.process.clock().read()?.since(&before);
-        let (together, one) = (raw.round(keys, GROUP_MAX)?, raw.round(singly, 1)?);
+        let (together, one) = (raw.round(keys, GROUP_MAX, Rows::All)?, raw.round(singly, 1, Rows::All)?);
+        let without = raw.round(keys, GROUP_MAX, Rows::WithoutDigest)?;
         if round > 0 {
             whole.rate.push(rate);
             whole.cpu.push(spent.as_secs_f64() * 1e6 / keys as f64);
-            for (cost, round) in [(&mut grouped, together), (&mut single, one)] {
+            for (cost, round) in [(&mut grouped, together), (&mut single, one), (&mut handled, without)] {
                 cost.rate.push(round.rate);
                 cost.cpu.push(round.cpu);
             }
@@ -68,6 +70,7 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     report.figure("creates per CPU second, beside redb in groups", "times", whole.beside(&grouped));
     verify::tell(&mut report, "CreateKey", "create", &whole);
     verify::tell(&mut report, "redb in groups", "create", &grouped);
+    verify::tell(&mut report, "redb in groups, without the row of the digest", "create", &handled);
     verify::tell(&mut report, "redb, one commit for each", "create", &single);
     report.note(format!(
         "{} keys at first, {keys} created a round by {IN_FLIGHT} callers, {singly} with one commit for each; {} rows each; \

@@ -19,12 +19,12 @@ impl Ostiary {
         let (_, task, workspace, id) = entry;
         match task {
             Task::ExpireRootKey | Task::ExpireKey => Ok(()),
-            Task::PurgeRootKey => self.settle(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
+            Task::PurgeRootKey => self.settle_at_leisure(move |tx, drawn| purge_root_key(tx, entry, drawn)).await,
             Task::PurgeKey => {
                 let purge = move |tx: &mut Txn<'_>, drawn: Drawn| purge_key_when_due(tx, entry, drawn);
                 self.purge(KeyId::from_bytes(id), purge).await
             }
-            Task::PurgePermission => self.settle(move |tx, _| purge_permission(tx, entry)).await,
+            Task::PurgePermission => self.settle_at_leisure(move |tx, _| purge_permission(tx, entry)).await,
             Task::ClearRole => self.clear_role(entry, workspace, RoleId::from_bytes(id)).await,
             Task::ClearApi => self.clear_api(entry, workspace, ApiId::from_bytes(id)).await,
             Task::ClearWorkspace => self.clear_workspace(entry, workspace).await,
@@ -44,9 +44,12 @@ impl Ostiary {
             if rows.is_empty() {
                 break;
             }
-            self.settle(move |tx, _| rows.iter().try_for_each(|(row, ())| tables::ROLE_KEYS.remove(tx, row))).await?;
+            self.settle_at_leisure(move |tx, _| {
+                rows.iter().try_for_each(|(row, ())| tables::ROLE_KEYS.remove(tx, row))
+            })
+            .await?;
         }
-        self.settle(move |tx, _| {
+        self.settle_at_leisure(move |tx, _| {
             counts::forget_role(tx, workspace, role)?;
             tables::ROLES.remove(tx, &(workspace, role))?;
             tables::DUE.remove(tx, &entry)
@@ -65,10 +68,12 @@ impl Ostiary {
             if rows.is_empty() {
                 break;
             }
-            self.settle(move |tx, _| rows.iter().try_for_each(|(row, ())| tables::IDENTITY_KEYS.remove(tx, row)))
-                .await?;
+            self.settle_at_leisure(move |tx, _| {
+                rows.iter().try_for_each(|(row, ())| tables::IDENTITY_KEYS.remove(tx, row))
+            })
+            .await?;
         }
-        self.settle(move |tx, _| {
+        self.settle_at_leisure(move |tx, _| {
             counts::forget_identity(tx, workspace, identity)?;
             tables::IDENTITIES.remove(tx, &(workspace, identity))?;
             tables::DUE.remove(tx, &entry)
@@ -84,7 +89,7 @@ impl Ostiary {
             if rows.is_empty() {
                 return Ok(());
             }
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 for (row, identity) in &rows {
                     tables::IDENTITY_EXTERNAL_IDS.remove(tx, &(workspace, identity.external_id.to_string()))?;
                     counts::forget_identity(tx, workspace, row.1)?;
@@ -99,7 +104,7 @@ impl Ostiary {
     /// Removes the exceptions in a deleted namespace, then the namespace. What was counted in it goes when it is over.
     async fn clear_namespace(&self, entry: Entry, workspace: WorkspaceId, id: NamespaceId) -> Result<(), Error> {
         self.clear_overrides(workspace, id).await?;
-        self.settle(move |tx, _| {
+        self.settle_at_leisure(move |tx, _| {
             tables::NAMESPACES.remove(tx, &(workspace, id))?;
             tables::DUE.remove(tx, &entry)
         })
@@ -111,9 +116,9 @@ impl Ostiary {
             let reading = self.read(None).await?;
             let rows = tables::OVERRIDES.list(reading.view(), &(workspace, id), None, CLEARED_AT_ONCE).await?;
             if rows.is_empty() {
-                return self.settle(move |tx, _| counts::forget_namespace(tx, workspace, id)).await;
+                return self.settle_at_leisure(move |tx, _| counts::forget_namespace(tx, workspace, id)).await;
             }
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 for (row, exception) in &rows {
                     tables::OVERRIDE_IDENTIFIERS.remove(tx, &(workspace, id, exception.pattern.spelling()))?;
                     tables::OVERRIDES.remove(tx, row)?;
@@ -132,7 +137,7 @@ impl Ostiary {
             drop(reading);
             let Some(((_, id), namespace)) = rows.into_iter().next() else { return Ok(()) };
             self.clear_overrides(workspace, id).await?;
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 // The name of one that was deleted before may be another's by now.
                 if namespace.deleted.is_none() {
                     tables::NAMESPACE_NAMES.remove(tx, &(workspace, namespace.name.folded()))?;
@@ -146,7 +151,7 @@ impl Ostiary {
     /// Removes the keys of a deleted API, then the API.
     async fn clear_api(&self, entry: Entry, workspace: WorkspaceId, api: ApiId) -> Result<(), Error> {
         self.clear_keys_of(workspace, api).await?;
-        self.settle(move |tx, _| {
+        self.settle_at_leisure(move |tx, _| {
             if tables::APIS.get(tx, &(workspace, api))?.is_some() {
                 counts::apis_to_clear(tx, workspace, counts::By::Down)?;
             }
@@ -163,7 +168,7 @@ impl Ostiary {
         purge: impl FnMut(&mut Txn<'_>, Drawn) -> Result<bool, Stop> + Send + 'static,
     ) -> Result<(), Error> {
         let _saving = self.usage.hold().await;
-        if self.settle(purge).await? {
+        if self.settle_at_leisure(purge).await? {
             self.usage.forget(key);
         }
         Ok(())
@@ -191,7 +196,7 @@ impl Ostiary {
             drop(reading);
             let Some(((_, api), _)) = apis.into_iter().next() else { break };
             self.clear_keys_of(workspace, api).await?;
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 counts::lose_api(tx, workspace, api)?;
                 tables::APIS.remove(tx, &(workspace, api))
             })
@@ -208,7 +213,7 @@ impl Ostiary {
             if roles.is_empty() && permissions.is_empty() && root_keys.is_empty() {
                 break;
             }
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 for (row, role) in &roles {
                     tables::ROLE_NAMES.remove(tx, &(workspace, role.name.folded()))?;
                     counts::forget_role(tx, workspace, row.1)?;
@@ -225,7 +230,7 @@ impl Ostiary {
             })
             .await?;
         }
-        self.settle(move |tx, _| {
+        self.settle_at_leisure(move |tx, _| {
             counts::forget_workspace(tx, workspace)?;
             tables::WORKSPACES.remove(tx, &(workspace,))?;
             tables::DUE.remove(tx, &entry)
@@ -248,7 +253,7 @@ impl Ostiary {
             if due.is_empty() {
                 return Ok(next);
             }
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 for row in &due {
                     let &(moment, workspace, root_key, key) = row;
                     let place = (workspace, root_key, key);

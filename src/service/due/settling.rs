@@ -30,7 +30,7 @@ impl Ostiary {
             self.settle_cuts(workspace).await?;
             // Another cut may have been made under the same entry meanwhile.
             let settled = self
-                .settle(move |tx, _| {
+                .settle_at_leisure(move |tx, _| {
                     let home = tables::WORKSPACES.get(tx, &(workspace,))?;
                     let settled = home.is_none_or(|home| home.deleted.is_some() || home.cuts.is_empty());
                     if settled {
@@ -63,11 +63,11 @@ impl Ostiary {
                 let taken: Vec<Key> = keys.into_iter().filter(|key| cut.takes(key.traces())).collect();
                 for some in batches(&taken) {
                     let retention = self.retention;
-                    self.settle(move |tx, drawn| mark(tx, workspace, &some, drawn, retention)).await?;
+                    self.settle_at_leisure(move |tx, drawn| mark(tx, workspace, &some, drawn, retention)).await?;
                 }
             }
             let revision = cut.revision;
-            self.settle(move |tx, _| {
+            self.settle_at_leisure(move |tx, _| {
                 let Some(home) = tables::WORKSPACES.get(tx, &(workspace,))? else { return Ok(()) };
                 let left: Vec<Cut> = home.cuts.iter().filter(|cut| cut.revision != revision).cloned().collect();
                 tables::WORKSPACES.put(tx, &(workspace,), &Workspace { cuts: left, ..home })
