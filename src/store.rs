@@ -57,7 +57,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Finishes what was queued, then refuses everything. Calling it again only waits for the same end.
     fn close(&self) -> BoxFuture<'_, ()>;
 
-    /// The marks that every commit raises for the rows of [`tables::REMEMBERED_ROWS`] that it changes, before it can be
+    /// The marks that every commit raises for those rows that it changes whose records are remembered, before it can be
     /// seen; and the newest revision that can be.
     fn marks(&self) -> &Arc<Marks>;
 

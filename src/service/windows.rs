@@ -23,9 +23,11 @@ use crate::domain::time::Timestamp;
 use crate::domain::window::{Admission, Window};
 use crate::error::Error;
 use crate::store::records::{SavedWindow, SavedWindows};
-use crate::store::tables::{self, Subject};
+use crate::store::tables::Subject;
 
-use super::Ostiary;
+mod saving;
+
+pub(super) use saving::Remainder;
 
 /// Windows that are counted at a time.
 pub const WINDOWS_MAX: usize = 4_000_000;
@@ -34,10 +36,6 @@ const SAVED_FROM: Duration = Duration::from_secs(60);
 /// Into how many parts they are divided. At most about 2,000 windows lie in one, which with the longest names are
 /// 1.2 MB of a row that may have 2 MB.
 const BUCKETS: u16 = 4_096;
-/// Rows saved in one transaction.
-const SAVED_AT_ONCE: usize = 12;
-/// Rows of an earlier start that are read or removed at a time.
-const CHUNK: usize = 64;
 /// Spans of different lengths in which one identifier is counted at a time.
 pub const SPANS_MAX: usize = 32;
 /// How long to wait where there are too many windows.
@@ -360,158 +358,4 @@ impl Registry {
             self.room.give_back(place.0, slots.len());
         }
     }
-
-    /// Takes in what an earlier start has saved.
-    fn fill(&self, saved: SavedWindows, now: Timestamp) {
-        for SavedWindow { workspace, subject, span, name, window } in saved.0 {
-            if window.is_over(now, span) {
-                continue;
-            }
-            let mut bucket = self.buckets[self.bucket_of((workspace, subject))].lock();
-            bucket.dirty = true;
-            let slots = bucket.places.entry((workspace, subject)).or_default();
-            match slots.iter_mut().find(|slot| slot.span == span && slot.name == name) {
-                // Saved by two starts, of which the second was cut short: the later one counts.
-                Some(slot) if slot.window.parts() < window.parts() => slot.window = window,
-                Some(_) => {}
-                None if self.room.take(workspace) => slots.push(Slot { name, span, window }),
-                None => {}
-            }
-        }
-    }
-
-    /// What is to be saved of a bucket, if anything. It counts as saved from now on.
-    fn dirty(&self, index: usize, now: Timestamp) -> Option<SavedWindows> {
-        let mut bucket = self.buckets[index].lock();
-        bucket.tidy(now, &self.room);
-        std::mem::take(&mut bucket.dirty).then(|| bucket.saved(None))
-    }
-
-    fn row(&self, index: usize) -> Row {
-        (self.start.load(Ordering::Relaxed), u16::try_from(index).unwrap_or(u16::MAX))
-    }
-}
-
-/// Buckets that are being saved. What is left of them when the saving ends, for whatever reason, is still to be saved.
-struct Unsaved<'a> {
-    registry: &'a Registry,
-    indexes: Vec<usize>,
-}
-
-impl Drop for Unsaved<'_> {
-    fn drop(&mut self) {
-        for index in &self.indexes {
-            self.registry.buckets[*index].lock().dirty = true;
-        }
-    }
-}
-
-impl Ostiary {
-    /// Reads what was saved before this start.
-    pub(super) async fn load_windows(&self) -> Result<(), Error> {
-        let head = self.read(None).await?;
-        // Rows are written under the revision at which their start began, which no other start shares: its own rows, if
-        // nothing else, have moved the head on.
-        let (start, now) = (head.view().revision().counter, head.now);
-        self.windows.start.store(start, Ordering::Relaxed);
-        let mut after: Option<Row> = None;
-        loop {
-            let rows = tables::WINDOWS.list(head.view(), &(), after.as_ref(), CHUNK).await?;
-            let last = rows.len() < CHUNK;
-            after = rows.last().map(|(row, _)| *row);
-            self.windows.earlier.fetch_or(!rows.is_empty(), Ordering::Relaxed);
-            for (_, saved) in rows {
-                self.windows.fill(saved, now);
-            }
-            if last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Saves the windows that have counted something and forgets those that are over.
-    ///
-    /// # Errors
-    /// What can't be saved now is saved the next time.
-    pub async fn flush_windows(&self) -> Result<(), Error> {
-        let mut next = 0;
-        while next < self.windows.buckets.len() {
-            let _saving = self.windows.saving.lock().await;
-            let mut unsaved = Unsaved { registry: &self.windows, indexes: Vec::new() };
-            let mut rows: Vec<(Row, SavedWindows)> = Vec::new();
-            while next < self.windows.buckets.len() && rows.len() < SAVED_AT_ONCE {
-                if let Some(saved) = self.windows.dirty(next, self.world.now()) {
-                    unsaved.indexes.push(next);
-                    rows.push((self.windows.row(next), saved));
-                }
-                next += 1;
-            }
-            if !rows.is_empty() {
-                self.settle(move |tx, _| rows.iter().try_for_each(|(row, saved)| save(tx, row, saved))).await?;
-            }
-            unsaved.indexes.clear();
-            tokio::task::yield_now().await;
-        }
-        if self.windows.earlier.load(Ordering::Relaxed) {
-            self.remove_earlier_windows().await?;
-        }
-        Ok(())
-    }
-
-    /// Removes the rows of earlier starts, once all that they held has been saved anew.
-    async fn remove_earlier_windows(&self) -> Result<(), Error> {
-        let start = self.windows.start.load(Ordering::Relaxed);
-        loop {
-            let reading = self.read(None).await?;
-            let rows = tables::WINDOWS.list(reading.view(), &(), None, CHUNK).await?;
-            drop(reading);
-            let earlier: Vec<Row> = rows.into_iter().map(|(row, _)| row).filter(|(by, _)| *by < start).collect();
-            if earlier.is_empty() {
-                self.windows.earlier.store(false, Ordering::Relaxed);
-                return Ok(());
-            }
-            self.settle(move |tx, _| earlier.iter().try_for_each(|row| tables::WINDOWS.remove(tx, row))).await?;
-        }
-    }
-
-    /// Forgets what was counted for an identifier, once `forgetting`, which saves the row that it is given, has succeeded
-    /// and says that this is to be.
-    pub(super) async fn forget_windows<T, F>(
-        &self,
-        place: Place,
-        forgetting: impl FnOnce(Remainder) -> F,
-    ) -> Result<T, Error>
-    where
-        F: Future<Output = Result<(T, bool), Error>>,
-    {
-        if self.windows.earlier.load(Ordering::Relaxed) {
-            // A row of an earlier start would bring it back.
-            self.flush_windows().await?;
-        }
-        let _saving = self.windows.saving.lock().await;
-        let index = self.windows.bucket_of(place);
-        let saved = self.windows.buckets[index].lock().saved(Some(place));
-        let (answer, forgotten) = forgetting(Remainder { row: self.windows.row(index), saved }).await?;
-        if forgotten {
-            self.windows.forget(place);
-        }
-        Ok(answer)
-    }
-}
-
-/// What is left of a row when one place is forgotten.
-pub(super) struct Remainder {
-    row: Row,
-    saved: SavedWindows,
-}
-
-impl Remainder {
-    pub fn save(&self, tx: &mut crate::store::Txn<'_>) -> Result<(), crate::store::Stop> {
-        save(tx, &self.row, &self.saved)
-    }
-}
-
-/// A bucket with nothing in it has no row.
-fn save(tx: &mut crate::store::Txn<'_>, row: &Row, saved: &SavedWindows) -> Result<(), crate::store::Stop> {
-    if saved.0.is_empty() { tables::WINDOWS.remove(tx, row) } else { tables::WINDOWS.put(tx, row, saved) }
 }

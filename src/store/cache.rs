@@ -120,3 +120,43 @@ impl Cache {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::marks::MARKS;
+    use super::*;
+
+    fn place(number: u64) -> Place {
+        Place::new(|room| bytes::BufMut::put_u64(room, number)).0
+    }
+
+    fn cache(bytes: u64) -> Cache {
+        Cache::new(Arc::new(Marks::new(0, MARKS)), bytes)
+    }
+
+    #[test]
+    fn however_much_is_remembered_it_stays_within_its_bytes() {
+        let cache = cache(100_000);
+        let spot = cache.marks().spot(b"row");
+        for number in 0..10_000_u64 {
+            cache.put(place(number), Entry { record: number, spot, revision: 0 }, 100);
+            assert!(cache.entries.weight() <= 100_000);
+        }
+        let kept = (0..10_000).filter(|number| cache.get::<u64>(&place(*number)).is_some()).count();
+        assert!((100..1_000).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn a_record_counts_until_its_mark_is_above_it() {
+        let cache = cache(100_000);
+        let spot = cache.marks().spot(b"row");
+        cache.put(place(1), Entry { record: "old", spot, revision: 4 }, 0);
+        cache.marks().raise(spot, 4);
+        assert_eq!(cache.get::<&str>(&place(1)).map(|entry| entry.record), Some("old"));
+        cache.marks().raise(spot, 5);
+        assert!(cache.get::<&str>(&place(1)).is_none());
+        cache.put(place(1), Entry { record: "new", spot, revision: 5 }, 0);
+        assert_eq!(cache.get::<&str>(&place(1)).map(|entry| entry.record), Some("new"));
+        assert!(cache.get::<u64>(&place(1)).is_none(), "a record of another kind is none");
+    }
+}

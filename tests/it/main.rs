@@ -20,6 +20,7 @@ mod idempotency;
 mod identities;
 mod importing;
 mod keys;
+mod listening;
 mod model;
 mod permissions;
 mod power_loss;

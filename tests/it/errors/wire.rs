@@ -31,6 +31,69 @@ pub async fn bare(house: &House, path: &str, headers: &[(&str, &str)], message: 
     Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok("let through"))
 }
 
+/// Verifies a key by a body that comes in these pieces, each a frame of its own; what is read is the end of the answer.
+async fn verify_in_pieces(house: &House, headers: &[(&str, &str)], pieces: Vec<Vec<u8>>) -> (Vec<u8>, Status) {
+    use futures::StreamExt;
+    use http_body_util::BodyExt;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let running = tokio::spawn(connection);
+    let mut request = http::Request::post(format!("http://{}/ostiary.v1.KeyService/VerifyKey", house.address))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", house.first));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    // Each piece waits its turn, so that none is sent together with the one before.
+    let pieces = futures::stream::iter(pieces).then(|piece| async move {
+        tokio::task::yield_now().await;
+        Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from(piece)))
+    });
+    let request = request.body(http_body_util::StreamBody::new(Box::pin(pieces))).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let head = Status::from_header_map(response.headers());
+    let body = response.into_body().collect().await.unwrap();
+    let end = body.trailers().and_then(Status::from_header_map);
+    running.abort();
+    (body.to_bytes().to_vec(), head.or(end).unwrap())
+}
+
+#[tokio::test]
+async fn a_verification_is_answered_alike_in_however_many_frames_it_comes() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let api = operator.api("documents").await;
+    let secret = operator.plain_key(&api, "framed").await.1;
+    let message = pb::VerifyKeyRequest { key: secret, ..Default::default() }.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let framed = [&[0], length.as_slice(), &message].concat();
+    let cuts = [vec![], vec![5], vec![2], vec![5, 9], vec![framed.len()], vec![0], vec![1, 2, 3]];
+    for cuts in cuts {
+        let mut pieces = Vec::new();
+        let mut begin = 0;
+        for cut in cuts.iter().copied().chain([framed.len()]) {
+            pieces.push(framed[begin..cut].to_vec());
+            begin = cut;
+        }
+        let (answer, status) = verify_in_pieces(&house, &[], pieces).await;
+        assert_eq!(status.code(), Code::Ok, "{cuts:?}: {status:?}");
+        let answer = pb::VerifyKeyResponse::decode(&answer[5..]).unwrap();
+        assert!(answer.verdict.unwrap().valid, "{cuts:?}");
+        assert!(!answer.meta.unwrap().request_id.is_empty());
+    }
+    let too_much = [framed.clone(), framed.clone()].concat();
+    let compressed = [&[1], &framed[1..]].concat();
+    for (headers, nonsense) in
+        [(&[][..], too_much), (&[], compressed.clone()), (&[("grpc-encoding", "gzip")], compressed)]
+    {
+        let (_, status) = verify_in_pieces(&house, headers, vec![nonsense]).await;
+        assert_ne!(status.code(), Code::Ok, "{status:?}");
+    }
+}
+
 const CREATE_KEY: &str = "/ostiary.v1.KeyService/CreateKey";
 const CREATE_ROLE: &str = "/ostiary.v1.RoleService/CreateRole";
 
