@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::domain::network::AllowList;
-use crate::server::listening::Address;
+
+pub mod address;
+
+use address::Address;
 
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
 #[derive(Debug, Parser)]

@@ -14,6 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
+use crate::config::address::Address;
 use crate::error::Error;
 use crate::rpc::front::Front;
 use crate::rpc::proxies::TrustedProxies;
@@ -29,7 +30,7 @@ pub mod first_root_key;
 pub mod listening;
 
 use crew::Crew;
-use listening::{Address, Listener, converse};
+use listening::{Listener, converse};
 
 /// The store's file in the data directory.
 const STORE: &str = "ostiary.redb";

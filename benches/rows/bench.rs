@@ -46,7 +46,9 @@ impl Bench {
             let population = Population::drawn(self.options.keys(1_000_000), 1);
             let ostiary = Ostiary::start()?;
             ostiary.furnish(&population).await?;
-            Ok(Furnished { ostiary, population })
+            let furnished = Furnished { ostiary, population };
+            furnished.warm().await?;
+            Ok(furnished)
         };
         self.furnished.get_or_try_init(furnish).await
     }

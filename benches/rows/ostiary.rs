@@ -21,12 +21,15 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::Failed;
-use crate::population::{Population, hash, question, taken};
+use crate::answers::{codes, valid};
+use crate::population::{Population, hash, question, questions, taken};
 use crate::process::{Address, Process};
-use crate::wire::{VERIFY_KEY, Wire, framed};
+use crate::wire::{BATCH_VERIFY_KEYS, VERIFY_KEY, Wire, framed};
 
 /// Rows in one message of an import.
 const CHUNK: usize = 1_000;
+/// Keys asked about in one call while warming up.
+const WARMED_AT_ONCE: usize = 1_000;
 
 /// A client that presents the root key.
 pub type Wired = InterceptedService<Channel, Present>;
@@ -54,6 +57,18 @@ pub struct Furnished {
 }
 
 impl Furnished {
+    /// Asks about every key once, so that what can be remembered is.
+    pub async fn warm(&self) -> Result<(), Failed> {
+        let wire = self.ostiary.wires(1).await?.remove(0);
+        let number = self.population.number();
+        for first in (0..number).step_by(WARMED_AT_ONCE) {
+            let places = first..number.min(first + WARMED_AT_ONCE);
+            let request = questions(places.map(|place| self.population.secret(place)));
+            codes(wire.unary(BATCH_VERIFY_KEYS, request).await?)?.into_iter().try_for_each(valid)?;
+        }
+        Ok(())
+    }
+
     /// What a good key is answered, the same for all of them but for its ids.
     pub async fn answer(&self) -> Result<Bytes, Failed> {
         let wire = self.ostiary.wires(1).await?.remove(0);

@@ -62,8 +62,12 @@ pub fn question(secret: &str) -> pb::VerifyKeyRequest {
 
 /// The same, about so many keys that are drawn anew for every call, framed.
 pub fn batch(population: &Population, first: usize, keys: usize) -> Bytes {
-    let requests = (first..first + keys).map(|number| question(population.any(number))).collect();
-    framed(&pb::BatchVerifyKeysRequest { requests })
+    questions((first..first + keys).map(|number| population.any(number)))
+}
+
+/// The same about each of these, framed.
+pub fn questions<'a>(secrets: impl Iterator<Item = &'a str>) -> Bytes {
+    framed(&pb::BatchVerifyKeysRequest { requests: secrets.map(question).collect() })
 }
 
 /// The digest of a secret, as an import wants it.

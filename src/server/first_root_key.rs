@@ -14,7 +14,7 @@ use crate::domain::secret::{Prefix, Secret};
 use crate::world::World;
 
 use super::ServeError;
-use super::listening::Address;
+use crate::config::address::Address;
 
 /// Its name in the data directory.
 const FILE: &str = "first-root-key";

@@ -1,12 +1,10 @@
 //! Taking connections, over TCP or a Unix socket, and speaking HTTP/2 on them.
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -20,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use crate::config::address::Address;
+
 /// Calls under way on one connection.
 const STREAMS_MAX: u32 = 256;
 /// Bytes of the headers of one call.
@@ -32,46 +32,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
 /// Who may use a Unix socket: its owner and their group.
 const SOCKET_MODE: u32 = 0o660;
-/// What the address of a Unix socket begins with.
-const UNIX: &str = "unix:";
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// On a network address.
-    Tcp(SocketAddr),
-    /// On a socket in the file system.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether other machines can get there.
-    pub fn is_reachable_from_outside(&self) -> bool {
-        matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
-        }
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix(UNIX) {
-            Some("") => Err(format!("{UNIX} must be followed by the path of a socket")),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| format!("must be ADDRESS:PORT or {UNIX}PATH")),
-        }
-    }
-}
-
 /// Where connections come in.
 pub enum Listener {
     /// From the network.

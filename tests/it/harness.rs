@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ostiary::config::address::Address;
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::proxies::TrustedProxies;
 use ostiary::server::crew::Crew;
-use ostiary::server::listening::Address;
 use ostiary::server::{self, Running, Serving, Sweeping};
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::Engine;

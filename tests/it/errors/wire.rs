@@ -84,12 +84,9 @@ async fn a_verification_is_answered_alike_in_however_many_frames_it_comes() {
         assert!(answer.verdict.unwrap().valid, "{cuts:?}");
         assert!(!answer.meta.unwrap().request_id.is_empty());
     }
-    let too_much = [framed.clone(), framed.clone()].concat();
     let compressed = [&[1], &framed[1..]].concat();
-    for (headers, nonsense) in
-        [(&[][..], too_much), (&[], compressed.clone()), (&[("grpc-encoding", "gzip")], compressed)]
-    {
-        let (_, status) = verify_in_pieces(&house, headers, vec![nonsense]).await;
+    for headers in [&[][..], &[("grpc-encoding", "gzip")]] {
+        let (_, status) = verify_in_pieces(&house, headers, vec![compressed.clone()]).await;
         assert_ne!(status.code(), Code::Ok, "{status:?}");
     }
 }
