@@ -77,8 +77,8 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        if request.uri().path() == verify::direct::PATH {
-            match verify::direct::answer(&self.desk, &caller, request).await? {
+        if let Some(method) = verify::direct::Method::of(request.uri().path()) {
+            match verify::direct::answer(&self.desk, &caller, method, request).await? {
                 Outcome::Answered(response) => Ok(response),
                 Outcome::Otherwise(mut request) => {
                     gate::forget_secrets(request.headers_mut());
@@ -100,6 +100,9 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
     {
+        if request.uri().path() == verify::plain::PATH {
+            return verify::plain::answer(&self.desk, request).await;
+        }
         let response = if request.uri().path().starts_with(KEY_SERVICE) {
             self.keys.clone().call(request).await
         } else {

@@ -37,7 +37,7 @@ mod quotas;
 pub mod roles;
 pub mod root_keys;
 mod sight;
-mod usage;
+pub mod usage;
 pub mod verify;
 pub mod windows;
 pub mod workspaces;

@@ -38,11 +38,15 @@ macro_rules! ids {
 
             /// The text form.
             pub fn text(self) -> String {
-                let mut text = String::with_capacity(Self::PREFIX.len() + 1 + ULID_LENGTH);
-                text.push_str(Self::PREFIX);
-                text.push('_');
-                text.push_str(str::from_utf8(&digits(self.0)).unwrap_or_default());
-                text
+                str::from_utf8(&self.spelled()).unwrap_or_default().to_owned()
+            }
+
+            /// The characters of the text form, all of them ASCII.
+            pub fn spelled(self) -> [u8; $prefix.len() + 1 + ULID_LENGTH] {
+                let mut spelled = [b'_'; $prefix.len() + 1 + ULID_LENGTH];
+                spelled[..$prefix.len()].copy_from_slice($prefix.as_bytes());
+                spelled[$prefix.len() + 1..].copy_from_slice(&digits(self.0));
+                spelled
             }
 
             /// Reads the text form; upper case is refused, so each id has one spelling.

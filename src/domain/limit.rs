@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Flaw;
 use super::name::Name;
 
@@ -139,6 +141,9 @@ pub struct Applied<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoSuchLimit(pub usize);
 
+/// The limits that apply to a verification: nearly always one.
+pub type AppliedLimits<'a> = SmallVec<[Applied<'a>; 1]>;
+
 /// Which limits apply to a call, ordered by name, each window once.
 ///
 /// A key's own limit shadows its identity's of the same name. A limit that the call names counts what the call says, one
@@ -148,13 +153,13 @@ pub fn applied<'a>(
     key: &'a Limits,
     identity: Option<&'a Limits>,
     named: &'a [Named],
-) -> Result<Vec<Applied<'a>>, NoSuchLimit> {
+) -> Result<AppliedLimits<'a>, NoSuchLimit> {
     let stored = |name: &Name| {
         let own = key.named(name).map(|limit| (Counting::Key, limit));
         let shared = || identity.and_then(|limits| limits.named(name)).map(|limit| (Counting::Identity, limit));
         own.or_else(shared)
     };
-    let mut windows: Vec<Applied<'a>> = Vec::new();
+    let mut windows = AppliedLimits::new();
     let mut apply = |name: &'a Name, counting, rate: Rate, cost| {
         let same = |known: &&mut Applied<'a>| known.name == name && known.rate.span() == rate.span();
         match windows.iter_mut().find(same) {
@@ -182,7 +187,9 @@ pub fn applied<'a>(
             apply(&limit.name, counting, limit.rate, 1);
         }
     }
-    windows.sort_by(|a, b| (a.name, a.rate.span()).cmp(&(b.name, b.rate.span())));
+    if windows.len() > 1 {
+        windows.sort_by(|a, b| (a.name, a.rate.span()).cmp(&(b.name, b.rate.span())));
+    }
     Ok(windows)
 }
 
@@ -207,7 +214,7 @@ mod tests {
         .unwrap()
     }
 
-    fn summary(applied: Vec<Applied>) -> Vec<(String, Counting, u64, u64, u64)> {
+    fn summary(applied: AppliedLimits<'_>) -> Vec<(String, Counting, u64, u64, u64)> {
         let one = |applied: Applied| {
             let Applied { name, counting, rate, cost } = applied;
             (name.to_string(), counting, rate.limit(), rate.span().as_secs(), cost)

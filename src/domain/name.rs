@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use compact_str::CompactString;
+
 use super::Flaw;
 use super::secret::Secret;
 
@@ -33,7 +35,7 @@ pub const DESCRIPTION: RangeInclusive<usize> = 0..=512;
 ///
 /// The default is the empty name, for things that need none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<str>);
+pub struct Name(CompactString);
 
 impl Name {
     /// A name within the bounds, which count characters (Unicode scalar values), not bytes.
@@ -66,7 +68,7 @@ impl Name {
 
     /// The form that is unique where names are: ASCII letters in lower case, all else as it is.
     pub fn folded(&self) -> String {
-        self.0.to_ascii_lowercase()
+        self.0.as_str().to_ascii_lowercase()
     }
 }
 

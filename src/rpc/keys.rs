@@ -266,13 +266,13 @@ impl pb::key_service_server::KeyService for Desk {
         importing::import_keys(self, request)
     }
 
-    type StreamVerifyKeysStream = super::verify::stream::Answers;
+    type StreamVerifyKeysStream = super::verify::stream::Answers<pb::StreamVerifyKeysResponse>;
 
     async fn stream_verify_keys(
         &self,
         request: Request<tonic::Streaming<pb::StreamVerifyKeysRequest>>,
     ) -> Result<Response<Self::StreamVerifyKeysStream>, Status> {
-        super::verify::stream::stream_verify_keys(self, request)
+        super::verify::stream::stream_verify_keys(self, request, super::verify::stream::Answered::message)
     }
 }
 

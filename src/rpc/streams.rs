@@ -42,15 +42,16 @@ pub(super) fn admissions<M, S>(
     caller: Caller,
     capability: Capability,
     messages: S,
-) -> impl Stream<Item = Result<(Caller, M), Error>> + Send + use<M, S>
+) -> impl Stream<Item = Result<(Arc<Caller>, M), Error>> + Send + use<M, S>
 where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,
 {
     let Desk { ostiary, closing, .. } = desk.clone();
+    let caller = Arc::new(caller);
     stream::try_unfold(Watch { ostiary, closing, caller, capability, messages }, |mut watch| async move {
         let message = watch.next().await?;
-        Ok(message.map(|message| ((watch.caller.clone(), message), watch)))
+        Ok(message.map(|message| ((Arc::clone(&watch.caller), message), watch)))
     })
 }
 
@@ -85,7 +86,7 @@ fn told(error: &Error, request_id: &str, root_key: &str) -> Status {
 struct Watch<S> {
     ostiary: Arc<Ostiary>,
     closing: CancellationToken,
-    caller: Caller,
+    caller: Arc<Caller>,
     capability: Capability,
     messages: S,
 }
@@ -109,7 +110,10 @@ impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
                 () = self.ostiary.world().wait_until(look) => None,
             };
             match message {
-                None => self.caller = self.ostiary.look_again(&self.caller, self.capability).await?,
+                None => {
+                    let changed = self.ostiary.look_again(&self.caller, self.capability).await?;
+                    self.now_as(changed);
+                }
                 Some(message) => return self.admit(message).await,
             }
         }
@@ -119,8 +123,15 @@ impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
     async fn admit(&mut self, message: Option<Result<M, Status>>) -> Result<Option<M>, Error> {
         let Some(message) = message else { return Ok(None) };
         let message = message.map_err(|status| status::of_foreign(&status))?;
-        self.caller = self.ostiary.readmit(&self.caller, self.capability).await?;
+        let changed = self.ostiary.readmit(&self.caller, self.capability).await?;
+        self.now_as(changed);
         Ok(Some(message))
+    }
+
+    fn now_as(&mut self, changed: Option<Caller>) {
+        if let Some(changed) = changed {
+            self.caller = Arc::new(changed);
+        }
     }
 
     /// When to look at the caller if nothing comes: soon, and at the end of the root key's life.

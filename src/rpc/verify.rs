@@ -13,6 +13,7 @@ use crate::domain::query::{Query, QueryFlaw};
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
+use crate::service::usage::Bill;
 use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion, WholeKey};
 use crate::service::windows::Standing;
 use crate::service::{Done, Revision};
@@ -26,7 +27,9 @@ use super::{Desk, admitted, meta};
 
 pub(super) mod batch;
 pub(super) mod direct;
+pub(super) mod plain;
 pub(super) mod stream;
+mod wire;
 
 /// How many things a call can be said to be about.
 const TAGS_MAX: usize = 20;
@@ -38,22 +41,23 @@ pub(super) async fn verify_key(
     request: Request<pb::VerifyKeyRequest>,
 ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
     let (caller, request) = admitted(request)?;
-    Ok(Response::new(verified(desk, &caller, request).await?))
+    let Done { answer, revision } = verified(desk, &caller, request).await?;
+    Ok(Response::new(pb::VerifyKeyResponse { meta: meta(&caller, revision), verdict: Some(shown(answer)) }))
 }
 
 /// The answer to a question.
-async fn verified(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<pb::VerifyKeyResponse, Error> {
+async fn verified(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Done<Verification>, Error> {
     let (question, min_revision) = question(request, &mut LastQuery::default())?;
-    let Done { answer, revision } = desk.ostiary.verify_key(caller, &question, min_revision).await?;
-    if answer.verdict == Verdict::NotFound {
+    let done = desk.ostiary.verify_key(caller, &question, min_revision).await?;
+    if done.answer.verdict == Verdict::NotFound {
         Box::pin(desk.hold_back(desk.unknown(caller, question.client))).await;
     }
-    Ok(pb::VerifyKeyResponse { meta: meta(caller, revision), verdict: Some(shown(answer)) })
+    Ok(done)
 }
 
 /// The answer to one of many questions.
 struct Item {
-    verdict: Box<pb::Verdict>,
+    answer: Verification,
     revision: Revision,
     /// Present if it is to be held back.
     held: Option<Held>,
@@ -72,7 +76,7 @@ enum Answer {
 }
 
 /// Answers at once what can be.
-fn at_once(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Answer {
+fn at_once(desk: &Desk, bill: &mut Bill<'_>, request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Answer {
     let asked = match question(request, last) {
         Ok((question, _)) if question.detail == Detail::Full => {
             return Answer::Ready(Err(Error::field("view", "must be BASIC where many are asked about")));
@@ -80,7 +84,8 @@ fn at_once(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest, last: &m
         Ok((question, min_revision)) => Asked { question, min_revision },
         Err(error) => return Answer::Ready(Err(error)),
     };
-    match desk.ostiary.verify_at_hand(caller, &asked.question, asked.min_revision) {
+    let caller = bill.caller();
+    match desk.ostiary.verify_at_hand(bill, &asked.question, asked.min_revision) {
         Some(done) => Answer::Ready(done.map(|done| item(desk, caller, &asked.question, done))),
         None => Answer::Pending(asked),
     }
@@ -97,7 +102,7 @@ fn item(desk: &Desk, caller: &Caller, question: &VerifyQuestion, done: Done<Veri
     let Done { answer, revision } = done;
     let unknown = answer.verdict == Verdict::NotFound;
     let held = if unknown { desk.unknown(caller, question.client) } else { None };
-    Item { verdict: Box::new(shown(answer)), revision, held }
+    Item { answer, revision, held }
 }
 
 /// The query that was read last. Many questions in a row tend to ask for the same.
@@ -224,9 +229,8 @@ fn shown_outcome(outcome: LimitOutcome) -> pb::RateLimitOutcome {
     }
 }
 
-fn shown(verification: Verification) -> pb::Verdict {
-    let Verification { verdict, key } = verification;
-    let code = match &verdict {
+fn code(verdict: &Verdict) -> pb::VerificationCode {
+    match verdict {
         Verdict::Valid => pb::VerificationCode::Valid,
         Verdict::NotFound => pb::VerificationCode::NotFound,
         Verdict::Disabled => pb::VerificationCode::Disabled,
@@ -235,10 +239,14 @@ fn shown(verification: Verification) -> pb::Verdict {
         Verdict::InsufficientPermissions(_) => pb::VerificationCode::InsufficientPermissions,
         Verdict::RateLimited(_) => pb::VerificationCode::RateLimited,
         Verdict::UsageExceeded => pb::VerificationCode::UsageExceeded,
-    };
+    }
+}
+
+fn shown(verification: Verification) -> pb::Verdict {
+    let Verification { verdict, key } = verification;
     let bare = pb::Verdict {
         valid: verdict == Verdict::Valid,
-        code: code.into(),
+        code: code(&verdict).into(),
         reason: verdict.reason(),
         ..Default::default()
     };

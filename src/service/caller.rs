@@ -216,34 +216,34 @@ impl Ostiary {
         Ok(Caller { root_key, workspace, call: Arc::new(call) })
     }
 
-    /// The caller of a message in a stream that was opened before, as they are now.
+    /// Lets the caller of a stream in for one more message. None: they are as they were.
     ///
     /// # Errors
     /// What a new call would fail with: [`Error::Unauthenticated`], or [`Error::PermissionMissing`] if they hold the
     /// capability for nothing any more.
-    pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
-        let again = self.look_again(caller, capability).await?;
-        again.tally().root_key_used(self.world.now());
-        Ok(again)
+    pub async fn readmit(&self, caller: &Caller, capability: Capability) -> Result<Option<Caller>, Error> {
+        let changed = self.look_again(caller, capability).await?;
+        changed.as_ref().unwrap_or(caller).tally().root_key_used(self.world.now());
+        Ok(changed)
     }
 
     /// The same while no message comes, which does not count as a use of the root key.
     ///
     /// # Errors
     /// As [`Ostiary::readmit`].
-    pub async fn look_again(&self, caller: &Caller, capability: Capability) -> Result<Caller, Error> {
+    pub async fn look_again(&self, caller: &Caller, capability: Capability) -> Result<Option<Caller>, Error> {
         let marks = self.memory.cache.marks();
         if caller.root_key.holds(marks) && caller.workspace.holds(marks) {
             // Nothing has changed but the time.
             let (root_key, workspace) = (caller.root_key(), caller.workspace());
             recognise(Some(root_key), Some(workspace), caller.call.remote, self.world.now())
                 .map_err(Error::Unauthenticated)?;
-            return Ok(caller.clone());
+            return Ok(None);
         }
         let (root_key, workspace) = self.recognised(caller.root_key().digest, caller.call.remote).await?;
         let again = Caller { root_key, workspace, ..caller.clone() };
         again.permit(capability)?;
-        Ok(again)
+        Ok(Some(again))
     }
 
     /// A root key and its workspace as they are, if the root key is good.
@@ -274,7 +274,7 @@ impl Ostiary {
 
     /// Counts that this permission of the caller's is what allowed a call.
     pub(super) fn allowed_by(&self, caller: (WorkspaceId, RootKeyId), grant: &Grant, now: Timestamp) {
-        self.usage.tally(caller).grant_used(grant, now);
+        self.usage.tally(caller).grant_used(grant, 1, now);
     }
 
     /// Counts what let the caller see a list with these objects on it.

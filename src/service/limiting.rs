@@ -20,7 +20,7 @@ use crate::store::tables::{self, Subject};
 use super::caller::{Caller, Permit};
 use super::change::{Changed, Effect, trying};
 use super::namespaces::{self, find};
-use super::windows::{Ask, Remainder, Standing};
+use super::windows::{Admissions, Ask, Remainder, Standing};
 use super::{Done, Ostiary, Reading, Run};
 
 /// Something that is to be let through.
@@ -122,7 +122,7 @@ impl Ostiary {
         let counted = !admissions.iter().any(refused);
         // What was not counted is shown as it stands, without the charge.
         let free: Vec<Ask<'_>> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
-        let standing = if counted { Vec::new() } else { self.windows.peek(&free, now) };
+        let standing = if counted { Admissions::new() } else { self.windows.peek(&free, now) };
         let mut charged = Vec::with_capacity(weighed.len());
         for (index, (weighed, admission)) in weighed.iter().zip(admissions).enumerate() {
             let stands = standing.get(index).copied().filter(|_| !refused(&admission));

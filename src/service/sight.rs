@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 
 use crate::domain::api::Api;
@@ -321,7 +321,8 @@ impl<'a> Sight<'a> {
 /// What is remembered all together: no look at the store is needed, and nothing is waited for.
 pub(super) struct AtHand {
     pub holder: Seen<Holder>,
-    pub setting: Arc<Setting>,
+    /// Present.
+    pub setting: Guard<Option<Arc<Setting>>>,
     pub identity: Option<Seen<Identity>>,
     pub meter: Option<Seen<Meter>>,
     pub revision: Revision,
@@ -347,7 +348,8 @@ impl Memory {
             cache.get::<Holder>(&place)
         })?;
         let card = &holder.record.card;
-        let setting = holder.record.group.setting.load_full()?;
+        // Millions of keys share it: it is looked at without being claimed.
+        let setting = holder.record.group.setting.load();
         let identity = match card.identity {
             Some(id) => Some(cache.get(&tables::IDENTITIES.place(marks, &(workspace, id)).0)?),
             None => None,
@@ -360,7 +362,7 @@ impl Memory {
         let revision = self.head();
         let holds = home.holds(marks)
             && holder.holds(marks)
-            && setting.holds(marks)
+            && setting.as_ref().is_some_and(|setting| setting.holds(marks))
             && identity.as_ref().is_none_or(|identity: &Seen<Identity>| identity.holds(marks))
             && meter.as_ref().is_none_or(|meter: &Seen<Meter>| meter.holds(marks));
         holds.then_some(AtHand { holder, setting, identity, meter, revision })

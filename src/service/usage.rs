@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::MutexGuard;
 
 use crate::domain::capability::Grant;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::store::records::{GrantUsage, LastUses, Usage};
 use crate::store::{Stop, Txn, tables};
 
+use super::caller::Caller;
 use super::{Ostiary, Reading};
 
 /// Root keys saved in one transaction.
@@ -76,14 +78,49 @@ impl Tally {
     }
 
     /// One of its permissions allowed something so many times.
-    pub fn grant_used(&self, grant: &Grant, now: Timestamp) {
+    pub fn grant_used(&self, grant: &Grant, count: u64, now: Timestamp) {
         let mut usage = self.0.lock();
         match usage.grants.iter_mut().find(|used| used.grant == *grant) {
             Some(used) => {
-                used.count += 1;
+                used.count += count;
                 used.last = now;
             }
-            None => usage.grants.push(GrantUsage { grant: grant.clone(), count: 1, last: now }),
+            None => usage.grants.push(GrantUsage { grant: grant.clone(), count, last: now }),
+        }
+    }
+}
+
+/// Which permissions of a caller have allowed something in one call: put on the tally that all calls share once, at its
+/// end.
+pub struct Bill<'a> {
+    caller: &'a Caller,
+    used: SmallVec<[(&'a Grant, u64, Timestamp); 1]>,
+}
+
+impl<'a> Bill<'a> {
+    /// A bill without entries.
+    pub fn of(caller: &'a Caller) -> Self {
+        Self { caller, used: SmallVec::new() }
+    }
+
+    /// Whose it is.
+    pub fn caller(&self) -> &'a Caller {
+        self.caller
+    }
+
+    /// One of the caller's permissions allowed something.
+    pub(super) fn note(&mut self, grant: &'a Grant, now: Timestamp) {
+        match self.used.iter_mut().find(|(used, ..)| std::ptr::eq(*used, grant)) {
+            Some((_, count, last)) => (*count, *last) = (*count + 1, now),
+            None => self.used.push((grant, 1, now)),
+        }
+    }
+}
+
+impl Drop for Bill<'_> {
+    fn drop(&mut self) {
+        for (grant, count, last) in &self.used {
+            self.caller.tally().grant_used(grant, *count, *last);
         }
     }
 }

@@ -7,6 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::domain::capability::Capability;
 use crate::domain::card::Card;
 use crate::domain::credits::{Meter, Uses};
@@ -29,7 +31,8 @@ use super::counts::keys_of_identity_in;
 use super::credits::{Account, Payment, Reservation};
 use super::identities::CountedIdentity;
 use super::sight::{AtHand, Holder, Seen, Setting, Sight};
-use super::windows::{Ask, Standing};
+use super::usage::Bill;
+use super::windows::{Admissions, Ask, Standing};
 use super::{Done, Ostiary, Reading, Revision};
 
 /// How much the answer says.
@@ -94,7 +97,7 @@ pub struct VerifiedKey {
     /// What is left to use.
     pub uses: Uses,
     /// What the limits that applied say, if it got that far.
-    pub limits: Vec<LimitOutcome>,
+    pub limits: Outcomes,
     /// All about it, if the caller asked for that.
     pub whole: Option<Box<WholeKey>>,
 }
@@ -107,6 +110,9 @@ pub struct LimitOutcome {
     /// What it says.
     pub standing: Standing,
 }
+
+/// What the limits say that applied, one nearly always.
+pub type Outcomes = SmallVec<[LimitOutcome; 1]>;
 
 /// All about a key.
 #[derive(Debug, Clone)]
@@ -124,17 +130,27 @@ pub struct WholeKey {
 /// A key with what its verdict depends on.
 struct Gathered {
     holder: Seen<Holder>,
-    home: Seen<Workspace>,
     setting: Arc<Setting>,
     identity: Option<Seen<Identity>>,
-    meter: Option<Meter>,
+    meter: Option<Seen<Meter>>,
     whole: Option<Box<WholeKey>>,
 }
 
+/// The same as it is looked at. What many calls share is not claimed by each of them: counting the claims would cost
+/// more than the look.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    home: &'a Workspace,
+    holder: &'a Holder,
+    setting: &'a Setting,
+    identity: Option<&'a Identity>,
+    meter: Option<&'a Meter>,
+}
+
 impl Sight<'_> {
-    async fn gather(&mut self, home: Seen<Workspace>, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
-        let workspace = home.record.id;
-        let Some(holder) = self.holder(&home.record, &question.secret).await? else { return Ok(None) };
+    async fn gather(&mut self, home: &Workspace, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
+        let workspace = home.id;
+        let Some(holder) = self.holder(home, &question.secret).await? else { return Ok(None) };
         let setting = self.setting(&holder.record, question.query.as_deref()).await?;
         let card = &holder.record.card;
         let identity = match card.identity {
@@ -145,21 +161,21 @@ impl Sight<'_> {
             Some(lineage) => {
                 let meter = self.record(&tables::METERS, &(workspace, lineage)).await?;
                 // Without it the key would be good for ever.
-                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?.record)
+                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?)
             }
             None => None,
         };
-        let mut gathered = Gathered { holder, home, setting, identity: living(identity), meter, whole: None };
+        let mut gathered = Gathered { holder, setting, identity, meter, whole: None };
         if question.detail == Detail::Full {
-            gathered.whole = self.whole(&gathered).await?.map(Box::new);
+            gathered.whole = self.whole(gathered.facts(home)).await?.map(Box::new);
         }
         Ok(Some(gathered))
     }
 
-    async fn whole(&mut self, gathered: &Gathered) -> Result<Option<WholeKey>, Error> {
-        let workspace = gathered.home.record.id;
-        let card = &gathered.holder.record.card;
-        let roles = &gathered.setting.roles;
+    async fn whole(&mut self, facts: Facts<'_>) -> Result<Option<WholeKey>, Error> {
+        let workspace = facts.home.id;
+        let card = &facts.holder.card;
+        let roles = &facts.setting.roles;
         let through_roles = roles.iter().flat_map(|role| &role.record.permissions);
         let held: HashMap<PermissionId, &Slug> =
             card.traits.permissions.iter().chain(through_roles).map(|held| (held.id, &held.slug)).collect();
@@ -171,9 +187,9 @@ impl Sight<'_> {
         }
         let roles = roles.iter().map(|role| RoleRef { id: role.record.id, name: role.record.name.clone() }).collect();
         let view = self.view().await?;
-        let identity = match &gathered.identity {
+        let identity = match facts.identity {
             Some(identity) => {
-                let identity = identity.record.clone();
+                let identity = identity.clone();
                 let key_count = keys_of_identity_in(view, workspace, identity.id).await?;
                 Some(CountedIdentity { identity, key_count })
             }
@@ -185,24 +201,38 @@ impl Sight<'_> {
     }
 }
 
-/// The identity, unless it has been deleted.
-fn living(identity: Option<Seen<Identity>>) -> Option<Seen<Identity>> {
-    identity.filter(|identity| identity.record.deleted.is_none())
+impl Gathered {
+    fn facts<'a>(&'a self, home: &'a Workspace) -> Facts<'a> {
+        let Self { holder, setting, identity, meter, whole: _ } = self;
+        Facts::new(home, holder, setting, identity.as_ref(), meter.as_ref())
+    }
 }
 
-impl Gathered {
-    fn card(&self) -> &Card {
-        &self.holder.record.card
+impl<'a> Facts<'a> {
+    fn new(
+        home: &'a Workspace,
+        holder: &'a Seen<Holder>,
+        setting: &'a Setting,
+        identity: Option<&'a Seen<Identity>>,
+        meter: Option<&'a Seen<Meter>>,
+    ) -> Self {
+        // An identity that has been deleted is none.
+        let identity = identity.map(|identity| &identity.record).filter(|identity| identity.deleted.is_none());
+        Self { home, holder: &holder.record, setting, identity, meter: meter.map(|meter| &meter.record) }
     }
 
-    fn account(&self) -> Account {
-        (self.home.record.id, self.card().lineage())
+    fn card(self) -> &'a Card {
+        &self.holder.card
+    }
+
+    fn account(self) -> Account {
+        (self.home.id, self.card().lineage())
     }
 
     /// With whom a limit counts.
-    fn subject(&self, counting: limit::Counting) -> Subject {
-        match (counting, &self.identity) {
-            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.record.id),
+    fn subject(self, counting: limit::Counting) -> Subject {
+        match (counting, self.identity) {
+            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.id),
             (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.card().lineage()),
         }
     }
@@ -239,7 +269,7 @@ impl Ostiary {
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Result<Done<Verification>, Error> {
-        match self.verify_at_hand(caller, question, min_revision) {
+        match self.verify_at_hand(&mut Bill::of(caller), question, min_revision) {
             Some(done) => done,
             // In memory of its own, so that whoever does not need it does not carry it around.
             None => Box::pin(self.verify_in_time(caller, question, min_revision)).await,
@@ -254,10 +284,16 @@ impl Ostiary {
     ) -> Result<Done<Verification>, Error> {
         let mut balance = Balance::Unknown;
         loop {
-            let (gathered, revision) = self.gathered(caller, question, min_revision).await?;
+            let (home, gathered, revision) = self.gathered(caller, question, min_revision).await?;
             let Some(gathered) = gathered else { return Ok(Done { answer: unknown(), revision }) };
-            balance = match self.judge(caller, gathered, question, balance)? {
-                Judged::Answer(answer) => return Ok(Done { answer, revision }),
+            let bill = &mut Bill::of(caller);
+            balance = match self.judge(bill, gathered.facts(&home.record), question, balance)? {
+                Judged::Answer(mut answer) => {
+                    if let Some(key) = &mut answer.key {
+                        key.whole = gathered.whole;
+                    }
+                    return Ok(Done { answer, revision });
+                }
                 // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
                 Judged::Short(account) => match self.reserve(account, question.cost).await? {
                     Reservation::Made => Balance::Unknown,
@@ -272,10 +308,11 @@ impl Ostiary {
     /// happened.
     pub fn verify_at_hand(
         &self,
-        caller: &Caller,
+        bill: &mut Bill<'_>,
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Option<Result<Done<Verification>, Error>> {
+        let caller = bill.caller();
         if let Err(error) = caller.permit(Capability::VerifyKey) {
             return Some(Err(error));
         }
@@ -283,10 +320,11 @@ impl Ostiary {
             return None;
         }
         let home = &caller.workspace;
-        let AtHand { holder, setting, identity, meter, revision } = self.memory.at_hand(home, &question.secret)?;
-        let (home, meter) = (Arc::clone(home), meter.map(|meter| meter.record));
-        let gathered = Gathered { holder, home, setting, identity: living(identity), meter, whole: None };
-        match self.judge(caller, gathered, question, Balance::Unknown) {
+        let at_hand = self.memory.at_hand(home, &question.secret)?;
+        let AtHand { holder, setting, identity, meter, revision } = &at_hand;
+        let facts = Facts::new(&home.record, holder, setting.as_ref()?, identity.as_ref(), meter.as_ref());
+        let revision = *revision;
+        match self.judge(bill, facts, question, Balance::Unknown) {
             Ok(Judged::Answer(answer)) => Some(Ok(Done { answer, revision })),
             Ok(Judged::Short(_) | Judged::Unclear(_)) => None,
             Err(error) => Some(Err(error)),
@@ -304,13 +342,14 @@ impl Ostiary {
         caller: &Caller,
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
-    ) -> Result<(Option<Gathered>, Revision), Error> {
+    ) -> Result<(Seen<Workspace>, Option<Gathered>, Revision), Error> {
         if self.has_reached(min_revision) && question.detail == Detail::Basic {
             let mut sight = Sight::remembering(self);
-            sight.include(&caller.workspace);
-            let gathered = sight.gather(Arc::clone(&caller.workspace), question).await?;
+            let home = &caller.workspace;
+            sight.include(home);
+            let gathered = sight.gather(&home.record, question).await?;
             if let Some(revision) = sight.holds_at() {
-                return Ok((gathered, revision));
+                return Ok((Arc::clone(home), gathered, revision));
             }
         }
         let Reading { view, .. } = self.read(min_revision).await?;
@@ -318,28 +357,29 @@ impl Ostiary {
         let mut sight = Sight::anew(self, view);
         let home = sight.record(&tables::WORKSPACES, &(caller.workspace_id(),)).await?;
         let home = home.ok_or_else(|| Error::Internal("a recognised caller has no workspace".to_owned()))?;
-        Ok((sight.gather(home, question).await?, revision))
+        let gathered = sight.gather(&home.record, question).await?;
+        Ok((home, gathered, revision))
     }
 
     /// Says what a key is good for, and consumes that, all or nothing.
     fn judge(
         &self,
-        caller: &Caller,
-        gathered: Gathered,
+        bill: &mut Bill<'_>,
+        facts: Facts<'_>,
         question: &VerifyQuestion,
         balance: Balance,
     ) -> Result<Judged, Error> {
         let VerifyQuestion { secret: _, audience, client, query, cost, limits: named, detail: _, counting } = question;
         let now = self.world.now();
-        let (card, traits) = (gathered.card(), &gathered.card().traits);
-        let grant = caller.allowing_object(Capability::VerifyKey, traits.api);
+        let (card, traits) = (facts.card(), &facts.card().traits);
+        let grant = bill.caller().allowing_object(Capability::VerifyKey, traits.api);
         let asked = Question { now, audience: *audience, client: *client, query: query.as_deref(), cost: *cost };
         let verdict = |exceeded: &[Name], uses| {
             let around = Surroundings {
                 caller_may_verify: grant.is_some(),
-                home: &gathered.home.record,
-                api: gathered.setting.api.as_ref().map(|api| &api.record),
-                permissions: &gathered.setting.permissions,
+                home: facts.home,
+                api: facts.setting.api.as_ref().map(|api| &api.record),
+                permissions: &facts.setting.permissions,
                 exceeded,
                 uses,
             };
@@ -349,18 +389,18 @@ impl Ostiary {
         if at_first == Verdict::NotFound {
             return Ok(Judged::Answer(unknown()));
         }
-        let identity_limits = gathered.identity.as_ref().map(|identity| &identity.record.limits);
+        let identity_limits = facts.identity.map(|identity| &identity.limits);
         let applied = limit::applied(&traits.limits, identity_limits, named).map_err(|NoSuchLimit(index)| {
             Error::field(format!("rate_limits[{index}].name"), "must be a limit of the key or of its identity")
         })?;
         let consumed = if at_first == Verdict::Valid {
-            match self.consume(&gathered, &applied, (*cost, *counting), balance, now)? {
+            match self.consume(facts, &applied, (*cost, *counting), balance, now)? {
                 Consumption::Done(consumed) => consumed,
-                Consumption::Short => return Ok(Judged::Short(gathered.account())),
-                Consumption::Unclear => return Ok(Judged::Unclear(gathered.account())),
+                Consumption::Short => return Ok(Judged::Short(facts.account())),
+                Consumption::Unclear => return Ok(Judged::Unclear(facts.account())),
             }
         } else {
-            Consumed { limits: Vec::new(), uses: self.uses_in_view(&gathered, now), paid: false }
+            Consumed { limits: Outcomes::new(), uses: self.uses_in_view(facts, now), paid: false }
         };
         let Consumed { limits, uses, paid } = consumed;
         let exceeded: Vec<Name> =
@@ -368,19 +408,19 @@ impl Ostiary {
         // What has been paid for is not asked for again.
         let verdict = if paid { Verdict::Valid } else { verdict(&exceeded, uses) };
         if let Some(grant) = grant {
-            caller.tally().grant_used(grant, now);
+            bill.note(grant, now);
         }
         if verdict == Verdict::Valid && *counting == Counting::Use {
-            self.usage.key_used(card.id, &gathered.holder.record.last_use, now);
+            self.usage.key_used(card.id, &facts.holder.last_use, now);
         }
         let key = VerifiedKey {
             id: card.id,
             api: traits.api,
             expiry: card.expiry,
-            external_id: gathered.identity.as_ref().map(|identity| identity.record.external_id.clone()),
+            external_id: facts.identity.map(|identity| identity.external_id.clone()),
             uses,
             limits,
-            whole: gathered.whole,
+            whole: None,
         };
         Ok(Judged::Answer(Verification { verdict, key: Some(key) }))
     }
@@ -388,18 +428,18 @@ impl Ostiary {
     /// Counts the call against its limits and pays for it, or neither.
     fn consume(
         &self,
-        gathered: &Gathered,
+        facts: Facts<'_>,
         applied: &[Applied<'_>],
         (cost, counting): (u64, Counting),
         balance: Balance,
         now: Timestamp,
     ) -> Result<Consumption, Error> {
-        let workspace = gathered.home.record.id;
-        let asks: Vec<Ask<'_>> = applied
+        let workspace = facts.home.id;
+        let asks: SmallVec<[Ask<'_>; 1]> = applied
             .iter()
             .map(|applied| Ask {
                 workspace,
-                subject: gathered.subject(applied.counting),
+                subject: facts.subject(applied.counting),
                 name: applied.name.as_str(),
                 rate: applied.rate,
                 cost: applied.cost,
@@ -408,7 +448,7 @@ impl Ostiary {
         let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
         let mut uses = Uses::Unlimited;
         let (admissions, counted) = match (counting, balance) {
-            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) if gathered.meter.is_some() => {
+            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) if facts.meter.is_some() => {
                 return Ok(Consumption::Unclear);
             }
             (Counting::DryRun, Balance::Asked(left)) | (Counting::Use, Balance::Short(left)) => {
@@ -419,8 +459,8 @@ impl Ostiary {
             (Counting::Use, Balance::Unknown | Balance::Asked(_)) => {
                 let mut short = false;
                 let pay = || {
-                    let Some(meter) = &gathered.meter else { return true };
-                    match self.credits.pay(gathered.account(), meter, cost, now) {
+                    let Some(meter) = facts.meter else { return true };
+                    match self.credits.pay(facts.account(), meter, cost, now) {
                         Payment::Paid(left) => uses = left,
                         Payment::Short => short = true,
                     }
@@ -434,19 +474,19 @@ impl Ostiary {
                 }
                 let counted = !admissions.iter().any(refused);
                 if !counted {
-                    uses = self.uses_in_view(gathered, now);
+                    uses = self.uses_in_view(facts, now);
                 }
                 (admissions, counted)
             }
         };
         // What was not counted is shown as it stands, without the call.
         let standing = if counted {
-            Vec::new()
+            Admissions::new()
         } else {
-            let free: Vec<Ask<'_>> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
+            let free: SmallVec<[Ask<'_>; 1]> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
             self.windows.peek(&free, now)
         };
-        let mut limits = Vec::with_capacity(applied.len());
+        let mut limits = Outcomes::with_capacity(applied.len());
         for (index, (applied, admission)) in applied.iter().zip(admissions).enumerate() {
             let stands = standing.get(index).copied().filter(|_| !refused(&admission));
             let admission = stands.unwrap_or(admission);
@@ -457,8 +497,8 @@ impl Ostiary {
     }
 
     /// What is left to use, as far as can be told without waiting.
-    fn uses_in_view(&self, gathered: &Gathered, now: Timestamp) -> Uses {
-        let credits = gathered.meter.and_then(|meter| self.credits.reserved(gathered.account()).shown(&meter, now));
+    fn uses_in_view(&self, facts: Facts<'_>, now: Timestamp) -> Uses {
+        let credits = facts.meter.and_then(|meter| self.credits.reserved(facts.account()).shown(meter, now));
         credits.map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining))
     }
 }
@@ -480,7 +520,7 @@ enum Consumption {
 
 /// What a call has taken, or would take.
 struct Consumed {
-    limits: Vec<LimitOutcome>,
+    limits: Outcomes,
     /// What is left.
     uses: Uses,
     /// Whether it has been taken.

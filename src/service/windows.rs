@@ -14,8 +14,10 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use compact_str::CompactString;
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use crate::domain::id::WorkspaceId;
 use crate::domain::limit::Rate;
@@ -141,12 +143,16 @@ struct Bucket {
     dirty: bool,
 }
 
+/// What each limit says to a call that one of them applies to, rarely more.
+pub type Admissions = SmallVec<[Admission; 1]>;
+
 /// The windows of one place: nearly always one.
-type Slots = smallvec::SmallVec<[Slot; 1]>;
+type Slots = SmallVec<[Slot; 1]>;
 
 /// A window in memory.
 struct Slot {
-    name: Box<str>,
+    /// Where it lies itself, unless it is long.
+    name: CompactString,
     span: Duration,
     window: Window,
 }
@@ -245,7 +251,7 @@ impl Bucket {
 }
 
 /// Buckets that are held together, in order, each once.
-type Held<'a> = smallvec::SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
+type Held<'a> = SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
 
 impl Default for Registry {
     fn default() -> Self {
@@ -271,7 +277,7 @@ impl Registry {
             let index = self.bucket_of(ask.place());
             return [(index, self.buckets[index].lock())].into_iter().collect();
         }
-        let mut indexes: smallvec::SmallVec<[usize; 4]> = asks.iter().map(|ask| self.bucket_of(ask.place())).collect();
+        let mut indexes: SmallVec<[usize; 4]> = asks.iter().map(|ask| self.bucket_of(ask.place())).collect();
         indexes.sort_unstable();
         indexes.dedup();
         indexes.into_iter().map(|index| (index, self.buckets[index].lock())).collect()
@@ -288,9 +294,9 @@ impl Registry {
     }
 
     /// What the limits say one after the other, where those that are about the same window add up.
-    fn admissions(&self, held: &mut Held<'_>, asks: &[Ask<'_>], now: Timestamp) -> Vec<Admission> {
-        let mut tried: smallvec::SmallVec<[(&Ask<'_>, Window); 4]> = smallvec::SmallVec::new();
-        let mut admissions = Vec::with_capacity(asks.len());
+    fn admissions(&self, held: &mut Held<'_>, asks: &[Ask<'_>], now: Timestamp) -> Admissions {
+        let mut tried: SmallVec<[(&Ask<'_>, Window); 4]> = SmallVec::new();
+        let mut admissions = Admissions::new();
         for ask in asks {
             let known = tried.iter().position(|(other, _)| other.is_about_the_same(ask));
             let index = known.unwrap_or_else(|| {
@@ -303,7 +309,7 @@ impl Registry {
     }
 
     /// What the limits would say. Nothing is counted.
-    pub fn peek(&self, asks: &[Ask<'_>], now: Timestamp) -> Vec<Admission> {
+    pub fn peek(&self, asks: &[Ask<'_>], now: Timestamp) -> Admissions {
         self.admissions(&mut self.hold(asks), asks, now)
     }
 
@@ -312,12 +318,14 @@ impl Registry {
     ///
     /// # Errors
     /// If a window would have to be made and there is no room for it.
-    pub fn admit_if(
-        &self,
-        asks: &[Ask<'_>],
-        now: Timestamp,
-        then: impl FnOnce() -> bool,
-    ) -> Result<Vec<Admission>, Full> {
+    pub fn admit_if(&self, asks: &[Ask<'_>], now: Timestamp, then: impl FnOnce() -> bool) -> Result<Admissions, Full> {
+        let then = match asks {
+            [ask] => match self.admit_known(ask, now, then) {
+                Ok(admission) => return Ok(admission.into_iter().collect()),
+                Err(then) => then,
+            },
+            _ => then,
+        };
         let mut held = self.hold(asks);
         let admissions = self.admissions(&mut held, asks, now);
         if admissions.iter().any(|admission| matches!(admission, Admission::Refused { .. })) {
@@ -336,6 +344,22 @@ impl Registry {
             }
         }
         Ok(admissions)
+    }
+
+    /// The same for a single ask about a window that there is already, which is the usual one and found with one look.
+    /// Otherwise nothing has happened, and `then` comes back.
+    fn admit_known<F: FnOnce() -> bool>(&self, ask: &Ask<'_>, now: Timestamp, then: F) -> Result<[Admission; 1], F> {
+        let place = ask.place();
+        let mut bucket = self.buckets[self.bucket_of(place)].lock();
+        let Bucket { places, dirty } = &mut *bucket;
+        let slots = places.get_mut(&place).into_iter().flatten();
+        let Some(slot) = slots.into_iter().find(|slot| ask.is_about(slot)) else { return Err(then) };
+        let admission = slot.window.admission(now, slot.span, ask.rate.limit(), ask.cost);
+        if matches!(admission, Admission::Admitted { .. }) && then() && ask.cost > 0 {
+            slot.window.count(now, slot.span, ask.cost);
+            *dirty |= slot.span >= SAVED_FROM;
+        }
+        Ok([admission])
     }
 
     /// Takes back what was admitted at that moment, as far as it still counts.

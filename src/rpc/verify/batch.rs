@@ -7,10 +7,11 @@ use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::batch_verify_keys_result::Result as Outcome;
 use crate::rpc::{Desk, admitted, meta, status};
-use crate::service::Revision;
+use crate::service::Done;
 use crate::service::caller::Caller;
+use crate::service::usage::Bill;
 
-use super::{Answer, Item, LastQuery, at_once, in_time};
+use super::{Answer, Item, LastQuery, at_once, in_time, shown};
 
 /// Questions in one call.
 const REQUESTS_MAX: usize = 1_000;
@@ -23,19 +24,39 @@ pub(in crate::rpc) async fn batch_verify_keys(
     desk: &Desk,
     request: Request<pb::BatchVerifyKeysRequest>,
 ) -> Result<Response<pb::BatchVerifyKeysResponse>, Status> {
-    let (caller, pb::BatchVerifyKeysRequest { requests }) = admitted(request)?;
+    let (caller, request) = admitted(request)?;
+    let Done { answer, revision } = all_verified(desk, &caller, request).await?;
+    let results = answer.into_iter().map(|answer| {
+        let outcome = match answer {
+            Ok(Item { answer, .. }) => Outcome::Verdict(Box::new(shown(answer))),
+            Err(error) => Outcome::Error(status::as_data(&error, &caller.call.request_id)),
+        };
+        pb::BatchVerifyKeysResult { result: Some(outcome) }
+    });
+    Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, revision), results: results.collect() }))
+}
+
+/// The answers to all questions, in their order, and the newest state that any of them saw.
+///
+/// Unknown keys among them count, but the others do not wait for them.
+pub(super) async fn all_verified(
+    desk: &Desk,
+    caller: &Caller,
+    request: pb::BatchVerifyKeysRequest,
+) -> Result<Done<Vec<Result<Item, Error>>>, Error> {
+    let pb::BatchVerifyKeysRequest { requests } = request;
     if !(1..=REQUESTS_MAX).contains(&requests.len()) {
-        return Err(Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries")).into());
+        return Err(Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries")));
     }
-    let mut newest = desk.ostiary.head();
+    let head = desk.ostiary.head();
     let mut answers: Vec<Option<Result<Item, Error>>> = Vec::with_capacity(requests.len());
     let mut pending = Vec::new();
-    let mut last = LastQuery::default();
+    let (mut last, mut bill) = (LastQuery::default(), Bill::of(caller));
     for (index, request) in requests.into_iter().enumerate() {
         if index % BETWEEN_YIELDS == BETWEEN_YIELDS - 1 {
             tokio::task::yield_now().await;
         }
-        match at_once(desk, &caller, request, &mut last) {
+        match at_once(desk, &mut bill, request, &mut last) {
             Answer::Ready(answer) => answers.push(Some(answer)),
             Answer::Pending(asked) => {
                 answers.push(None);
@@ -43,25 +64,14 @@ pub(in crate::rpc) async fn batch_verify_keys(
             }
         }
     }
-    let rest = stream::iter(pending).map(async |(index, asked)| (index, in_time(desk, &caller, asked).await));
+    drop(bill);
+    let rest = stream::iter(pending).map(async |(index, asked)| (index, in_time(desk, caller, asked).await));
     let rest: Vec<_> = rest.buffer_unordered(AT_ONCE).collect().await;
     for (index, answer) in rest {
         answers[index] = Some(answer);
     }
-    let results = answers.into_iter().flatten().map(|answer| result(&caller, answer, &mut newest)).collect();
-    Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, newest), results }))
-}
-
-fn result(caller: &Caller, answer: Result<Item, Error>, newest: &mut Revision) -> pb::BatchVerifyKeysResult {
-    let outcome = match answer {
-        // Unknown keys among others count, but the others do not wait for them.
-        Ok(Item { verdict, revision, held: _ }) => {
-            if revision.counter > newest.counter {
-                *newest = revision;
-            }
-            Outcome::Verdict(verdict)
-        }
-        Err(error) => Outcome::Error(status::as_data(&error, &caller.call.request_id)),
-    };
-    pb::BatchVerifyKeysResult { result: Some(outcome) }
+    let answer: Vec<Result<Item, Error>> = answers.into_iter().flatten().collect();
+    let seen = answer.iter().flatten().map(|item| item.revision);
+    let revision = seen.fold(head, |newest, seen| if seen.counter > newest.counter { seen } else { newest });
+    Ok(Done { answer, revision })
 }

@@ -1,7 +1,12 @@
 //! `KeyService.StreamVerifyKeys`: any number of questions over one stream, answered as soon as each is.
 
-use futures::future::Either;
-use futures::{FutureExt, StreamExt, future};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::capability::Capability;
@@ -10,84 +15,175 @@ use crate::pb::v1 as pb;
 use crate::pb::v1::stream_verify_keys_response::Result as Outcome;
 use crate::rpc::streams::{admissions, admitted_stream, answers};
 use crate::rpc::{Desk, meta, status};
+use crate::service::Revision;
 use crate::service::caller::Caller;
+use crate::service::usage::Bill;
 
-use super::{Answer, Item, LastQuery, at_once, in_time};
+use super::wire::{put_message, put_meta, put_text, put_verdict};
+use super::{Answer, Item, LastQuery, at_once, in_time, shown};
 
-/// Questions of one stream that are looked at together; the next one is read once one of them is answered.
+/// Questions of one stream that are waited for together; the next one is read once one of them is answered.
 const AT_ONCE: usize = 256;
 /// Characters of what joins an answer to its question.
 const CORRELATION_LENGTH_MAX: usize = 255;
+/// Bytes that an answer has, rarely more.
+const ANSWER_LENGTH: usize = 384;
 
 /// The answers to a stream.
-pub(in crate::rpc) type Answers = futures::stream::BoxStream<'static, Result<pb::StreamVerifyKeysResponse, Status>>;
+pub(in crate::rpc) type Answers<M> = BoxStream<'static, Result<M, Status>>;
 
-pub(in crate::rpc) fn stream_verify_keys(
+/// Answers the questions of a stream, each by the message that `write` makes of it.
+pub(in crate::rpc) fn stream_verify_keys<M: Send + Unpin + 'static>(
     desk: &Desk,
     request: Request<Streaming<pb::StreamVerifyKeysRequest>>,
-) -> Result<Response<Answers>, Status> {
+    write: fn(Answered) -> M,
+) -> Result<Response<Answers<M>>, Status> {
     let (caller, messages) = admitted_stream(request)?;
-    let admitted = admissions(desk, caller.clone(), Capability::VerifyKey, messages);
-    let desk = desk.clone();
-    // What has come in before the stream ends badly is answered first: it may have been paid for.
-    let questions = admitted.map(move |admitted| match admitted {
-        Ok((caller, message)) => Either::Left(one(desk.clone(), caller, message).map(Ok)),
-        Err(error) => Either::Right(future::err(error)),
-    });
-    Ok(answers(&caller, ending_last(questions.buffer_unordered(AT_ONCE))))
+    let admitted = admissions(desk, caller.clone(), Capability::VerifyKey, messages).boxed();
+    let conversation = Conversation {
+        desk: desk.clone(),
+        admitted: Some(admitted),
+        waiting: FuturesUnordered::new(),
+        end: None,
+        last: LastQuery::default(),
+    };
+    Ok(answers(&caller, conversation.map(move |answered| answered.map(write))))
 }
 
-/// The same answers, with what ends them after all others.
-fn ending_last<M: Send + 'static>(
-    answers: impl futures::Stream<Item = Result<M, Error>> + Send + 'static,
-) -> impl futures::Stream<Item = Result<M, Error>> + Send + 'static {
-    let answers = answers.map(Some).chain(futures::stream::iter([None]));
-    let kept = answers.scan(None, |end, answer| {
-        let told = match answer {
-            Some(Ok(answer)) => Some(Ok(answer)),
-            Some(Err(error)) => {
-                end.get_or_insert(error);
-                None
-            }
-            None => end.take().map(Err),
+/// An answer that is ready to be told.
+pub(in crate::rpc) struct Answered {
+    caller: Arc<Caller>,
+    correlation_id: String,
+    answer: Result<Item, Error>,
+    /// The state that it was given in.
+    revision: Revision,
+}
+
+impl Answered {
+    /// As a message.
+    pub(in crate::rpc) fn message(self) -> pb::StreamVerifyKeysResponse {
+        let Self { caller, correlation_id, answer, revision } = self;
+        let outcome = match answer {
+            Ok(Item { answer, .. }) => Outcome::Verdict(Box::new(shown(answer))),
+            Err(error) => Outcome::Error(status::as_data(&error, &caller.call.request_id)),
         };
-        future::ready(Some(told))
-    });
-    kept.filter_map(future::ready)
-}
+        pb::StreamVerifyKeysResponse { meta: meta(&caller, revision), correlation_id, result: Some(outcome) }
+    }
 
-async fn one(desk: Desk, caller: Caller, message: pb::StreamVerifyKeysRequest) -> pb::StreamVerifyKeysResponse {
-    let pb::StreamVerifyKeysRequest { correlation_id, request } = message;
-    let answer = match begin(&desk, &caller, &correlation_id, request) {
-        Ok(Answer::Ready(answer)) => answer,
-        Ok(Answer::Pending(asked)) => in_time(&desk, &caller, asked).await,
-        Err(error) => Err(error),
-    };
-    let (outcome, revision) = match answer {
-        Ok(Item { verdict, revision, held }) => {
-            desk.hold_back(held).await;
-            (Outcome::Verdict(verdict), revision)
+    /// As the message's bytes.
+    pub(in crate::rpc) fn bytes(self) -> Vec<u8> {
+        let Self { caller, correlation_id, answer, revision } = self;
+        let request_id = &caller.call.request_id;
+        let mut message = Vec::with_capacity(ANSWER_LENGTH);
+        put_meta(&mut message, request_id, revision);
+        put_text(&mut message, 2, &correlation_id);
+        match answer {
+            Ok(Item { answer, .. }) => put_verdict(&mut message, 3, answer),
+            Err(error) => put_message(&mut message, 4, &status::as_data(&error, request_id)),
         }
-        Err(error) => (Outcome::Error(status::as_data(&error, &caller.call.request_id)), desk.ostiary.head()),
-    };
-    let mut correlation_id = correlation_id;
-    if let Some((end, _)) = correlation_id.char_indices().nth(CORRELATION_LENGTH_MAX) {
-        correlation_id.truncate(end);
+        message
     }
-    pb::StreamVerifyKeysResponse { meta: meta(&caller, revision), correlation_id, result: Some(outcome) }
 }
 
-fn begin(
-    desk: &Desk,
-    caller: &Caller,
-    correlation_id: &str,
-    request: Option<pb::VerifyKeyRequest>,
-) -> Result<Answer, Error> {
-    if correlation_id.chars().nth(CORRELATION_LENGTH_MAX).is_some() {
-        let flaw = format!("must be at most {CORRELATION_LENGTH_MAX} characters");
-        return Err(Error::field("correlation_id", flaw));
+/// Questions that come in, and those that are not answered yet.
+struct Conversation {
+    desk: Desk,
+    /// None once it has ended.
+    admitted: Option<BoxStream<'static, Result<(Arc<Caller>, pb::StreamVerifyKeysRequest), Error>>>,
+    waiting: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// What ended it, if it ended badly. What came before is answered first: it may have been paid for.
+    end: Option<Error>,
+    last: LastQuery,
+}
+
+impl Stream for Conversation {
+    type Item = Result<Answered, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(Some(answered)) = self.waiting.poll_next_unpin(cx) {
+            return Poll::Ready(Some(Ok(answered)));
+        }
+        while self.waiting.len() < AT_ONCE
+            && let Some(admitted) = &mut self.admitted
+            && let Poll::Ready(next) = admitted.poll_next_unpin(cx)
+        {
+            match next {
+                Some(Ok((caller, message))) => match self.begin(caller, message) {
+                    Begun::Ready(answered) => return Poll::Ready(Some(Ok(answered))),
+                    Begun::Waiting(answer) => self.waiting.push(answer),
+                },
+                Some(Err(error)) => (self.end, self.admitted) = (Some(error), None),
+                None => self.admitted = None,
+            }
+        }
+        // Those that have just begun are polled for the first time here.
+        match ready!(self.poll_waiting(cx)) {
+            Some(answered) => Poll::Ready(Some(Ok(answered))),
+            None if self.admitted.is_some() => Poll::Pending,
+            None => Poll::Ready(self.end.take().map(Err)),
+        }
     }
-    let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
-    desk.ostiary.count_call(caller)?;
-    Ok(at_once(desk, caller, request, &mut LastQuery::default()))
+}
+
+/// What became of a question at first.
+enum Begun {
+    Ready(Answered),
+    Waiting(BoxFuture<'static, Answered>),
+}
+
+impl Conversation {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered>> {
+        self.waiting.poll_next_unpin(cx)
+    }
+
+    fn begin(&mut self, caller: Arc<Caller>, message: pb::StreamVerifyKeysRequest) -> Begun {
+        let pb::StreamVerifyKeysRequest { mut correlation_id, request } = message;
+        let answer = self.look(&caller, &correlation_id, request);
+        if let Some((end, _)) = correlation_id.char_indices().nth(CORRELATION_LENGTH_MAX) {
+            correlation_id.truncate(end);
+        }
+        match answer {
+            Ok(Answer::Ready(Ok(Item { held: Some(held), answer, revision }))) => {
+                let desk = self.desk.clone();
+                Begun::Waiting(Box::pin(async move {
+                    desk.hold_back(Some(held)).await;
+                    answered(&desk, caller, correlation_id, Ok(Item { answer, revision, held: None }))
+                }))
+            }
+            Ok(Answer::Ready(answer)) => Begun::Ready(answered(&self.desk, caller, correlation_id, answer)),
+            Ok(Answer::Pending(asked)) => {
+                let desk = self.desk.clone();
+                Begun::Waiting(Box::pin(async move {
+                    let mut answer = in_time(&desk, &caller, asked).await;
+                    if let Ok(item) = &mut answer {
+                        desk.hold_back(item.held.take()).await;
+                    }
+                    answered(&desk, caller, correlation_id, answer)
+                }))
+            }
+            Err(error) => Begun::Ready(answered(&self.desk, caller, correlation_id, Err(error))),
+        }
+    }
+
+    fn look(
+        &mut self,
+        caller: &Caller,
+        correlation_id: &str,
+        request: Option<pb::VerifyKeyRequest>,
+    ) -> Result<Answer, Error> {
+        // A text of so many bytes has no more characters.
+        if correlation_id.len() > CORRELATION_LENGTH_MAX && correlation_id.chars().nth(CORRELATION_LENGTH_MAX).is_some()
+        {
+            let flaw = format!("must be at most {CORRELATION_LENGTH_MAX} characters");
+            return Err(Error::field("correlation_id", flaw));
+        }
+        let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
+        self.desk.ostiary.count_call(caller)?;
+        Ok(at_once(&self.desk, &mut Bill::of(caller), request, &mut self.last))
+    }
+}
+
+fn answered(desk: &Desk, caller: Arc<Caller>, correlation_id: String, answer: Result<Item, Error>) -> Answered {
+    let revision = answer.as_ref().map_or_else(|_| desk.ostiary.head(), |item| item.revision);
+    Answered { caller, correlation_id, answer, revision }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use crate::domain::id::WorkspaceId;
 use crate::domain::limit::{Application, Limit, Limits, Rate};
 use crate::domain::name::{LIMIT_NAME, Name};
@@ -56,7 +58,7 @@ pub struct SavedWindow {
     /// How long it is.
     pub span: Duration,
     /// By which limit.
-    pub name: Box<str>,
+    pub name: CompactString,
     /// What has happened in it.
     pub window: Window,
 }
