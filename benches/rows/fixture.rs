@@ -182,7 +182,11 @@ fn rows(key: &Key) -> usize {
 
 /// What a key counts for.
 fn counted(key: &Key) -> Vec<(Counted, [u8; 16])> {
-    let mut counted = vec![(Counted::Keys, [0; 16]), (Counted::KeysOfApi, key.api.bytes())];
+    let mut counted = vec![
+        (Counted::Keys, [0; 16]),
+        (Counted::KeysOfApi, key.api.bytes()),
+        (Counted::KeysOfCreator, key.created_by.bytes()),
+    ];
     counted.extend(key.roles.iter().map(|role| (Counted::KeysOfRole, role.bytes())));
     counted.extend(key.identity.map(|identity| (Counted::KeysOfIdentity, identity.bytes())));
     counted

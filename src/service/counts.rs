@@ -1,6 +1,6 @@
 //! How many there are of something: rows kept by whoever keeps the thing, so that asking costs one look.
 
-use crate::domain::id::{ApiId, IdentityId, NamespaceId, RoleId, WorkspaceId};
+use crate::domain::id::{ApiId, IdentityId, NamespaceId, RoleId, RootKeyId, WorkspaceId};
 use crate::error::Error;
 use crate::store::tables::{self, Counted};
 use crate::store::{Stop, Txn, View};
@@ -28,6 +28,10 @@ fn key_of_role(workspace: WorkspaceId, role: RoleId) -> CountKey {
 
 fn key_of_identity(workspace: WorkspaceId, identity: IdentityId) -> CountKey {
     (workspace, Counted::KeysOfIdentity, identity.bytes())
+}
+
+fn key_of_creator(workspace: WorkspaceId, creator: RootKeyId) -> CountKey {
+    (workspace, Counted::KeysOfCreator, creator.bytes())
 }
 
 fn key_of_namespace(workspace: WorkspaceId, namespace: NamespaceId) -> CountKey {
@@ -123,6 +127,11 @@ pub fn keys_of_identity(tx: &mut Txn<'_>, workspace: WorkspaceId, identity: Iden
     step(tx, &key_of_identity(workspace, identity), by)
 }
 
+/// One key more or less that a root key has made.
+pub fn keys_of_creator(tx: &mut Txn<'_>, workspace: WorkspaceId, creator: RootKeyId, by: By) -> Result<(), Stop> {
+    step(tx, &key_of_creator(workspace, creator), by)
+}
+
 /// One exception more or less in a namespace.
 pub fn overrides(tx: &mut Txn<'_>, workspace: WorkspaceId, namespace: NamespaceId, by: By) -> Result<(), Stop> {
     step(tx, &key_of_namespace(workspace, namespace), by)
@@ -151,6 +160,11 @@ pub fn keys_of_role_now(tx: &mut Txn<'_>, workspace: WorkspaceId, role: RoleId) 
 /// How many keys an identity has, inside a transaction.
 pub fn keys_of_identity_now(tx: &mut Txn<'_>, workspace: WorkspaceId, identity: IdentityId) -> Result<u64, Stop> {
     Ok(tables::COUNTS.get(tx, &key_of_identity(workspace, identity))?.unwrap_or(0))
+}
+
+/// How many keys a root key has made, inside a transaction.
+pub fn keys_of_creator_now(tx: &mut Txn<'_>, workspace: WorkspaceId, creator: RootKeyId) -> Result<u64, Stop> {
+    Ok(tables::COUNTS.get(tx, &key_of_creator(workspace, creator))?.unwrap_or(0))
 }
 
 /// How many exceptions a namespace has, inside a transaction.

@@ -3,37 +3,36 @@
 //! It gathers what the verdict needs, as it is at one moment, and lets [`Card::verdict`] say what it comes to. No answer is kept:
 //! each call looks at the state as it is.
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::domain::capability::Capability;
-use crate::domain::card::Card;
-use crate::domain::credits::{Meter, Uses};
-use crate::domain::id::{ApiId, KeyId, PermissionId};
-use crate::domain::identity::Identity;
-use crate::domain::key::{Key, Question, RoleRef, Surroundings, Verdict};
-use crate::domain::limit::{self, Applied, Named, NoSuchLimit};
+use crate::domain::credits::Uses;
+use crate::domain::id::{ApiId, KeyId};
+use crate::domain::key::{Key, RoleRef, Verdict};
+use crate::domain::limit::Named;
 use crate::domain::name::Name;
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
 use crate::domain::secret::Secret;
-use crate::domain::time::{Expiry, Timestamp};
-use crate::domain::window::Admission;
-use crate::domain::workspace::Workspace;
+use crate::domain::time::Expiry;
 use crate::error::Error;
-use crate::store::tables::{self, Subject};
 
 use super::caller::Caller;
-use super::counts::keys_of_identity_in;
-use super::credits::{Account, Payment, Reservation};
+use super::credits::Reservation;
 use super::identities::CountedIdentity;
-use super::sight::{AtHand, Holder, Seen, Setting, Sight};
+use super::sight::AtHand;
 use super::usage::Bill;
-use super::windows::{Admissions, Ask, Standing};
-use super::{Done, Ostiary, Reading, Revision};
+use super::windows::Standing;
+use super::{Done, Ostiary, Revision};
+
+mod gathering;
+mod judging;
+
+use gathering::Facts;
+use judging::{Balance, Judged};
 
 /// How much the answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,137 +126,6 @@ pub struct WholeKey {
     pub identity: Option<CountedIdentity>,
 }
 
-/// A key with what its verdict depends on.
-struct Gathered {
-    holder: Seen<Holder>,
-    setting: Arc<Setting>,
-    identity: Option<Seen<Identity>>,
-    meter: Option<Seen<Meter>>,
-    whole: Option<Box<WholeKey>>,
-}
-
-/// The same as it is looked at. What many calls share is not claimed by each of them: counting the claims would cost
-/// more than the look.
-#[derive(Clone, Copy)]
-struct Facts<'a> {
-    home: &'a Workspace,
-    holder: &'a Holder,
-    setting: &'a Setting,
-    identity: Option<&'a Identity>,
-    meter: Option<&'a Meter>,
-}
-
-impl Sight<'_> {
-    async fn gather(&mut self, home: &Workspace, question: &VerifyQuestion) -> Result<Option<Gathered>, Error> {
-        let workspace = home.id;
-        let Some(holder) = self.holder(home, &question.secret).await? else { return Ok(None) };
-        let setting = self.setting(&holder.record, question.query.as_deref()).await?;
-        let card = &holder.record.card;
-        let identity = match card.identity {
-            Some(id) => self.record(&tables::IDENTITIES, &(workspace, id)).await?,
-            None => None,
-        };
-        let meter = match card.meter {
-            Some(lineage) => {
-                let meter = self.record(&tables::METERS, &(workspace, lineage)).await?;
-                // Without it the key would be good for ever.
-                Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?)
-            }
-            None => None,
-        };
-        let mut gathered = Gathered { holder, setting, identity, meter, whole: None };
-        if question.detail == Detail::Full {
-            gathered.whole = self.whole(gathered.facts(home)).await?.map(Box::new);
-        }
-        Ok(Some(gathered))
-    }
-
-    async fn whole(&mut self, facts: Facts<'_>) -> Result<Option<WholeKey>, Error> {
-        let workspace = facts.home.id;
-        let card = &facts.holder.card;
-        let roles = &facts.setting.roles;
-        let through_roles = roles.iter().flat_map(|role| &role.record.permissions);
-        let held: HashMap<PermissionId, &Slug> =
-            card.traits.permissions.iter().chain(through_roles).map(|held| (held.id, &held.slug)).collect();
-        let mut permissions = BTreeSet::new();
-        for (id, slug) in held {
-            if self.lives(workspace, id).await? {
-                permissions.insert(slug.clone());
-            }
-        }
-        let roles = roles.iter().map(|role| RoleRef { id: role.record.id, name: role.record.name.clone() }).collect();
-        let view = self.view().await?;
-        let identity = match facts.identity {
-            Some(identity) => {
-                let identity = identity.clone();
-                let key_count = keys_of_identity_in(view, workspace, identity.id).await?;
-                Some(CountedIdentity { identity, key_count })
-            }
-            None => None,
-        };
-        let key = tables::KEYS.read(view, &(workspace, card.id)).await?;
-        let permissions = permissions.into_iter().collect();
-        Ok(key.map(|key| WholeKey { key, roles, permissions, identity }))
-    }
-}
-
-impl Gathered {
-    fn facts<'a>(&'a self, home: &'a Workspace) -> Facts<'a> {
-        let Self { holder, setting, identity, meter, whole: _ } = self;
-        Facts::new(home, holder, setting, identity.as_ref(), meter.as_ref())
-    }
-}
-
-impl<'a> Facts<'a> {
-    fn new(
-        home: &'a Workspace,
-        holder: &'a Seen<Holder>,
-        setting: &'a Setting,
-        identity: Option<&'a Seen<Identity>>,
-        meter: Option<&'a Seen<Meter>>,
-    ) -> Self {
-        // An identity that has been deleted is none.
-        let identity = identity.map(|identity| &identity.record).filter(|identity| identity.deleted.is_none());
-        Self { home, holder: &holder.record, setting, identity, meter: meter.map(|meter| &meter.record) }
-    }
-
-    fn card(self) -> &'a Card {
-        &self.holder.card
-    }
-
-    fn account(self) -> Account {
-        (self.home.id, self.card().lineage())
-    }
-
-    /// With whom a limit counts.
-    fn subject(self, counting: limit::Counting) -> Subject {
-        match (counting, self.identity) {
-            (limit::Counting::Identity, Some(identity)) => Subject::Identity(identity.id),
-            (limit::Counting::Identity | limit::Counting::Key, _) => Subject::Key(self.card().lineage()),
-        }
-    }
-}
-
-/// What looking at a key came to.
-enum Judged {
-    /// This.
-    Answer(Verification),
-    /// All is well, but what the call costs must be reserved first.
-    Short(Account),
-    /// What is left to use must be asked for first.
-    Unclear(Account),
-}
-
-/// What is known of the balance besides what is in memory.
-#[derive(Clone, Copy)]
-enum Balance {
-    Unknown,
-    /// This is left, which is too little.
-    Short(Uses),
-    /// This is left.
-    Asked(Uses),
-}
-
 impl Ostiary {
     /// Whether a key is good for what is asked.
     ///
@@ -335,194 +203,9 @@ impl Ostiary {
         let head = self.memory.head();
         min_revision.is_none_or(|least| least.epoch == head.epoch && least.counter <= head.counter)
     }
-
-    /// The key that is asked about, with what its verdict depends on, as all of it was at one moment.
-    async fn gathered(
-        &self,
-        caller: &Caller,
-        question: &VerifyQuestion,
-        min_revision: Option<Revision>,
-    ) -> Result<(Seen<Workspace>, Option<Gathered>, Revision), Error> {
-        if self.has_reached(min_revision) && question.detail == Detail::Basic {
-            let mut sight = Sight::remembering(self);
-            let home = &caller.workspace;
-            sight.include(home);
-            let gathered = sight.gather(&home.record, question).await?;
-            if let Some(revision) = sight.holds_at() {
-                return Ok((Arc::clone(home), gathered, revision));
-            }
-        }
-        let Reading { view, .. } = self.read(min_revision).await?;
-        let revision = view.revision();
-        let mut sight = Sight::anew(self, view);
-        let home = sight.record(&tables::WORKSPACES, &(caller.workspace_id(),)).await?;
-        let home = home.ok_or_else(|| Error::Internal("a recognised caller has no workspace".to_owned()))?;
-        let gathered = sight.gather(&home.record, question).await?;
-        Ok((home, gathered, revision))
-    }
-
-    /// Says what a key is good for, and consumes that, all or nothing.
-    fn judge(
-        &self,
-        bill: &mut Bill<'_>,
-        facts: Facts<'_>,
-        question: &VerifyQuestion,
-        balance: Balance,
-    ) -> Result<Judged, Error> {
-        let VerifyQuestion { secret: _, audience, client, query, cost, limits: named, detail: _, counting } = question;
-        let now = self.world.now();
-        let (card, traits) = (facts.card(), &facts.card().traits);
-        let grant = bill.caller().allowing_object(Capability::VerifyKey, traits.api);
-        let asked = Question { now, audience: *audience, client: *client, query: query.as_deref(), cost: *cost };
-        let verdict = |exceeded: &[Name], uses| {
-            let around = Surroundings {
-                caller_may_verify: grant.is_some(),
-                home: facts.home,
-                api: facts.setting.api.as_ref().map(|api| &api.record),
-                permissions: &facts.setting.permissions,
-                exceeded,
-                uses,
-            };
-            card.verdict(asked, around)
-        };
-        let at_first = verdict(&[], Uses::Unlimited);
-        if at_first == Verdict::NotFound {
-            return Ok(Judged::Answer(unknown()));
-        }
-        let identity_limits = facts.identity.map(|identity| &identity.limits);
-        let applied = limit::applied(&traits.limits, identity_limits, named).map_err(|NoSuchLimit(index)| {
-            Error::field(format!("rate_limits[{index}].name"), "must be a limit of the key or of its identity")
-        })?;
-        let consumed = if at_first == Verdict::Valid {
-            match self.consume(facts, &applied, (*cost, *counting), balance, now)? {
-                Consumption::Done(consumed) => consumed,
-                Consumption::Short => return Ok(Judged::Short(facts.account())),
-                Consumption::Unclear => return Ok(Judged::Unclear(facts.account())),
-            }
-        } else {
-            Consumed { limits: Outcomes::new(), uses: self.uses_in_view(facts, now), paid: false }
-        };
-        let Consumed { limits, uses, paid } = consumed;
-        let exceeded: Vec<Name> =
-            limits.iter().filter(|outcome| outcome.standing.exceeded).map(|outcome| outcome.name.clone()).collect();
-        // What has been paid for is not asked for again.
-        let verdict = if paid { Verdict::Valid } else { verdict(&exceeded, uses) };
-        if let Some(grant) = grant {
-            bill.note(grant, now);
-        }
-        if verdict == Verdict::Valid && *counting == Counting::Use {
-            self.usage.key_used(card.id, &facts.holder.last_use, now);
-        }
-        let key = VerifiedKey {
-            id: card.id,
-            api: traits.api,
-            expiry: card.expiry,
-            external_id: facts.identity.map(|identity| identity.external_id.clone()),
-            uses,
-            limits,
-            whole: None,
-        };
-        Ok(Judged::Answer(Verification { verdict, key: Some(key) }))
-    }
-
-    /// Counts the call against its limits and pays for it, or neither.
-    fn consume(
-        &self,
-        facts: Facts<'_>,
-        applied: &[Applied<'_>],
-        (cost, counting): (u64, Counting),
-        balance: Balance,
-        now: Timestamp,
-    ) -> Result<Consumption, Error> {
-        let workspace = facts.home.id;
-        let asks: SmallVec<[Ask<'_>; 1]> = applied
-            .iter()
-            .map(|applied| Ask {
-                workspace,
-                subject: facts.subject(applied.counting),
-                name: applied.name.as_str(),
-                rate: applied.rate,
-                cost: applied.cost,
-            })
-            .collect();
-        let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
-        let mut uses = Uses::Unlimited;
-        let (admissions, counted) = match (counting, balance) {
-            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) if facts.meter.is_some() => {
-                return Ok(Consumption::Unclear);
-            }
-            (Counting::DryRun, Balance::Asked(left)) | (Counting::Use, Balance::Short(left)) => {
-                uses = left;
-                (self.windows.peek(&asks, now), false)
-            }
-            (Counting::DryRun, Balance::Unknown | Balance::Short(_)) => (self.windows.peek(&asks, now), false),
-            (Counting::Use, Balance::Unknown | Balance::Asked(_)) => {
-                let mut short = false;
-                let pay = || {
-                    let Some(meter) = facts.meter else { return true };
-                    match self.credits.pay(facts.account(), meter, cost, now) {
-                        Payment::Paid(left) => uses = left,
-                        Payment::Short => short = true,
-                    }
-                    !short
-                };
-                // Paths matter to identifiers of namespaces only.
-                let admissions =
-                    self.windows.admit_if(&asks, now, pay).map_err(|full| full.error(|_| String::new()))?;
-                if short {
-                    return Ok(Consumption::Short);
-                }
-                let counted = !admissions.iter().any(refused);
-                if !counted {
-                    uses = self.uses_in_view(facts, now);
-                }
-                (admissions, counted)
-            }
-        };
-        // What was not counted is shown as it stands, without the call.
-        let standing = if counted {
-            Admissions::new()
-        } else {
-            let free: SmallVec<[Ask<'_>; 1]> = asks.iter().map(|ask| Ask { cost: 0, ..*ask }).collect();
-            self.windows.peek(&free, now)
-        };
-        let mut limits = Outcomes::with_capacity(applied.len());
-        for (index, (applied, admission)) in applied.iter().zip(admissions).enumerate() {
-            let stands = standing.get(index).copied().filter(|_| !refused(&admission));
-            let admission = stands.unwrap_or(admission);
-            let standing = Standing::new(applied.rate.limit(), admission, now);
-            limits.push(LimitOutcome { name: applied.name.clone(), standing });
-        }
-        Ok(Consumption::Done(Consumed { limits, uses, paid: counted }))
-    }
-
-    /// What is left to use, as far as can be told without waiting.
-    fn uses_in_view(&self, facts: Facts<'_>, now: Timestamp) -> Uses {
-        let credits = facts.meter.and_then(|meter| self.credits.reserved(facts.account()).shown(meter, now));
-        credits.map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining))
-    }
 }
 
 /// The answer about a key that there isn't, as far as the caller may know.
 fn unknown() -> Verification {
     Verification { verdict: Verdict::NotFound, key: None }
-}
-
-/// Whether a call could be paid for.
-enum Consumption {
-    /// It was, or will not be.
-    Done(Consumed),
-    /// What it costs must be reserved first.
-    Short,
-    /// What is left must be asked for first.
-    Unclear,
-}
-
-/// What a call has taken, or would take.
-struct Consumed {
-    limits: Outcomes,
-    /// What is left.
-    uses: Uses,
-    /// Whether it has been taken.
-    paid: bool,
 }

@@ -160,6 +160,8 @@ pub enum Counted {
     RerolledKeys,
     /// APIs of a workspace that are deleted and have not been cleared away yet; the id is zero.
     ApisToClear,
+    /// Keys that a root key has made and that are neither deleted nor rerolled.
+    KeysOfCreator,
 }
 
 /// Whose windows they are.

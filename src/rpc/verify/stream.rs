@@ -85,11 +85,14 @@ impl Answered {
     }
 }
 
+/// A question and who asks.
+type Admitted = (Arc<Caller>, pb::StreamVerifyKeysRequest);
+
 /// Questions that come in, and those that are not answered yet.
 struct Conversation {
     desk: Desk,
     /// None once it has ended.
-    admitted: Option<BoxStream<'static, Result<(Arc<Caller>, pb::StreamVerifyKeysRequest), Error>>>,
+    admitted: Option<BoxStream<'static, Result<Admitted, Error>>>,
     waiting: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// What ended it, if it ended badly. What came before is answered first: it may have been paid for.
     end: Option<Error>,
@@ -108,10 +111,11 @@ impl Stream for Conversation {
             && let Poll::Ready(next) = admitted.poll_next_unpin(cx)
         {
             match next {
-                Some(Ok((caller, message))) => match self.begin(caller, message) {
-                    Begun::Ready(answered) => return Poll::Ready(Some(Ok(answered))),
-                    Begun::Waiting(answer) => self.waiting.push(answer),
-                },
+                Some(Ok((caller, message))) => {
+                    if let Some(answered) = self.begin(caller, message) {
+                        return Poll::Ready(Some(Ok(answered)));
+                    }
+                }
                 Some(Err(error)) => (self.end, self.admitted) = (Some(error), None),
                 None => self.admitted = None,
             }
@@ -125,18 +129,13 @@ impl Stream for Conversation {
     }
 }
 
-/// What became of a question at first.
-enum Begun {
-    Ready(Answered),
-    Waiting(BoxFuture<'static, Answered>),
-}
-
 impl Conversation {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered>> {
         self.waiting.poll_next_unpin(cx)
     }
 
-    fn begin(&mut self, caller: Arc<Caller>, message: pb::StreamVerifyKeysRequest) -> Begun {
+    /// Answers a question at once, or puts it with those that wait.
+    fn begin(&mut self, caller: Arc<Caller>, message: pb::StreamVerifyKeysRequest) -> Option<Answered> {
         let pb::StreamVerifyKeysRequest { mut correlation_id, request } = message;
         let answer = self.look(&caller, &correlation_id, request);
         if let Some((end, _)) = correlation_id.char_indices().nth(CORRELATION_LENGTH_MAX) {
@@ -145,23 +144,25 @@ impl Conversation {
         match answer {
             Ok(Answer::Ready(Ok(Item { held: Some(held), answer, revision }))) => {
                 let desk = self.desk.clone();
-                Begun::Waiting(Box::pin(async move {
+                self.waiting.push(Box::pin(async move {
                     desk.hold_back(Some(held)).await;
                     answered(&desk, caller, correlation_id, Ok(Item { answer, revision, held: None }))
-                }))
+                }));
+                None
             }
-            Ok(Answer::Ready(answer)) => Begun::Ready(answered(&self.desk, caller, correlation_id, answer)),
+            Ok(Answer::Ready(answer)) => Some(answered(&self.desk, caller, correlation_id, answer)),
             Ok(Answer::Pending(asked)) => {
                 let desk = self.desk.clone();
-                Begun::Waiting(Box::pin(async move {
+                self.waiting.push(Box::pin(async move {
                     let mut answer = in_time(&desk, &caller, asked).await;
                     if let Ok(item) = &mut answer {
                         desk.hold_back(item.held.take()).await;
                     }
                     answered(&desk, caller, correlation_id, answer)
-                }))
+                }));
+                None
             }
-            Err(error) => Begun::Ready(answered(&self.desk, caller, correlation_id, Err(error))),
+            Err(error) => Some(answered(&self.desk, caller, correlation_id, Err(error))),
         }
     }
 

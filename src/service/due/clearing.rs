@@ -325,6 +325,7 @@ fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), 
         if tables::APIS.get(tx, &(workspace, key.api))?.is_some_and(|api| api.deleted.is_none()) {
             counts::keys_of_api(tx, workspace, key.api, counts::By::Down)?;
         }
+        counts::keys_of_creator(tx, workspace, key.created_by, counts::By::Down)?;
         for role in &key.roles {
             counts::keys_of_role(tx, workspace, *role, counts::By::Down)?;
         }

@@ -194,23 +194,30 @@ fn cut(change: &mut Change<'_, '_>, filter: CutFilter, target: Target) -> Result
     Ok(Effect::Changed(known.map_or(Revocation::Cut(cut), Revocation::Counted), happening))
 }
 
-/// How many keys the filter takes, where a count tells exactly: all of an API, an identity or a role, none of which is
-/// taken already, has been rerolled and so is not counted, or went with its API and still is.
+/// How many keys the filter takes, where a count tells exactly: all of an API, an identity, a role or its creators, none
+/// of which is taken already, has been rerolled and so is not counted, or went with its API and still is.
 fn known_count(change: &mut Change<'_, '_>, filter: &CutFilter) -> Result<Option<u64>, Halt> {
     let workspace = change.workspace();
     if !change.home().cuts.is_empty() || counts::rerolled_now(change.tx, workspace)? > 0 {
         return Ok(None);
     }
     let CutFilter { api, identity, role, ref created_by, created_from, created_before } = *filter;
-    if !created_by.is_empty() || created_from.is_some() || created_before.is_some() {
+    if created_from.is_some() || created_before.is_some() {
         return Ok(None);
     }
-    Ok(match (api, identity, role) {
-        (Some(api), None, None) => Some(counts::keys_of_api_now(change.tx, workspace, api)?),
+    Ok(match (api, identity, role, created_by.as_slice()) {
+        (Some(api), None, None, []) => Some(counts::keys_of_api_now(change.tx, workspace, api)?),
         _ if counts::apis_to_clear_now(change.tx, workspace)? > 0 => None,
-        (None, Some(identity), None) => Some(counts::keys_of_identity_now(change.tx, workspace, identity)?),
-        (None, None, Some(role)) => Some(counts::keys_of_role_now(change.tx, workspace, role)?),
-        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) | (None, None, None) => None,
+        (None, Some(identity), None, []) => Some(counts::keys_of_identity_now(change.tx, workspace, identity)?),
+        (None, None, Some(role), []) => Some(counts::keys_of_role_now(change.tx, workspace, role)?),
+        (None, None, None, creators) => {
+            let mut count = 0;
+            for creator in creators {
+                count += counts::keys_of_creator_now(change.tx, workspace, *creator)?;
+            }
+            Some(count)
+        }
+        _ => None,
     })
 }
 

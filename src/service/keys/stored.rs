@@ -48,14 +48,18 @@ pub(in crate::service) fn put(
     due::reschedule_key(tx, before, after, retention, now)
 }
 
-/// Keeps the counts of keys that there are, per API, role and identity.
+/// Keeps the counts of keys that there are, per API, creator, role and identity.
 fn recount(tx: &mut Txn<'_>, before: Option<&Key>, after: &Key) -> Result<(), Stop> {
     let was = before.filter(|key| key.is_counted());
     let is = Some(after).filter(|key| key.is_counted());
-    match (was, is) {
-        (None, Some(key)) => counts::keys_of_api(tx, key.workspace, key.api, By::Up)?,
-        (Some(key), None) => counts::keys_of_api(tx, key.workspace, key.api, By::Down)?,
-        (Some(_), Some(_)) | (None, None) => {}
+    let step = match (was, is) {
+        (None, Some(key)) => Some((key, By::Up)),
+        (Some(key), None) => Some((key, By::Down)),
+        (Some(_), Some(_)) | (None, None) => None,
+    };
+    if let Some((key, by)) = step {
+        counts::keys_of_api(tx, key.workspace, key.api, by)?;
+        counts::keys_of_creator(tx, key.workspace, key.created_by, by)?;
     }
     match (before.is_some_and(Key::is_replaced), after.is_replaced()) {
         (false, true) => counts::rerolled(tx, after.workspace, By::Up)?,

@@ -94,7 +94,7 @@ coded_parts! {
     Counted {
         Administrators = 1, KeysOfApi = 2, KeysOfRole = 3, Keys = 4, RootKeys = 5,
         KeysOfIdentity = 6, OverridesOfNamespace = 7, RerolledKeys = 8,
-        ApisToClear = 9
+        ApisToClear = 9, KeysOfCreator = 10
     }
     Task {
         ExpireRootKey = 1, ExpireKey = 2, PurgeRootKey = 3, PurgeKey = 4,

@@ -108,6 +108,7 @@ pub async fn agree_with_themselves(view: &dyn View, now: u64) -> Result<(), Stri
             count(row.0, 2, key.api.bytes());
             count(row.0, 4, [0; 16]);
         }
+        count(row.0, 10, key.created_by.bytes());
         key.roles.iter().filter(|role| known(row.0, **role)).for_each(|role| count(row.0, 3, role.bytes()));
         key.identity.filter(|id| belongs(row.0, *id)).into_iter().for_each(|id| count(row.0, 6, id.bytes()));
     }
@@ -226,6 +227,7 @@ fn code(counted: Counted) -> u8 {
         Counted::OverridesOfNamespace => 7,
         Counted::RerolledKeys => 8,
         Counted::ApisToClear => 9,
+        Counted::KeysOfCreator => 10,
     }
 }
 
