@@ -86,7 +86,7 @@ impl World {
     }
 
     /// The bytes of a new id: 48 bits of time, 80 random ones. It comes after all ids drawn before it: within a
-    /// millisecond they count on from its first.
+    /// millisecond the first 16 of the random ones count on, so that no two ids have the first 64 bits in common.
     pub fn ulid(&self) -> [u8; 16] {
         self.ulids(1)
     }
@@ -98,7 +98,8 @@ impl World {
         bytes[6..].copy_from_slice(&self.random::<10>());
         let drawn = u128::from_be_bytes(bytes);
         let mut last = self.last.lock();
-        let first = if drawn >> 80 > *last >> 80 { drawn } else { last.wrapping_add(1) };
+        let counted_on = (*last >> 64).wrapping_add(1) << 64 | u128::from(drawn as u64);
+        let first = if drawn >> 80 > *last >> 80 { drawn } else { counted_on };
         *last = first.wrapping_add(u128::from(number.saturating_sub(1)));
         first.to_be_bytes()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use ostiary::domain::id::{ApiId, KeyId, Reference};
+use ostiary::domain::id::{ApiId, Reference};
 use ostiary::domain::key::Key;
 use ostiary::domain::limit::{Application, Limit, Limits, Rate};
 use ostiary::domain::name::Name;
@@ -28,7 +28,6 @@ use ostiary::world::World;
 
 use crate::Failed;
 use crate::bench::Bench;
-use crate::figures::drawn;
 use crate::ostiary::Store;
 use crate::population::Population;
 use crate::raw::Template;
@@ -119,7 +118,7 @@ impl Loader {
         let number = population.number();
         let make = |place: usize| {
             let secret = Secret::presented(population.secret(place).to_owned());
-            let mut key = Key { id: id(&self.key, place), ..self.key.clone() };
+            let mut key = Key { id: Population::id(place), ..self.key.clone() };
             (key.digest, key.start) = (secret.digest(), secret.start());
             vary(place, &mut key);
             key
@@ -163,21 +162,9 @@ impl Loader {
     }
 }
 
-/// The ids of a population follow on each other, from the one of the first key.
-fn id(first: &Key, place: usize) -> KeyId {
-    let mut bytes = first.id.bytes();
-    let [.., a, b] = drawn(11, place as u64).to_be_bytes();
-    // A second before, so that what is made later comes after it.
-    let moment = u64::from_be_bytes([0, 0, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]) - 1_000;
-    bytes[..6].copy_from_slice(&moment.to_be_bytes()[2..]);
-    bytes[6..14].copy_from_slice(&(place as u64).to_be_bytes());
-    bytes[14..].copy_from_slice(&[a, b]);
-    KeyId::from_bytes(bytes)
-}
-
 /// How many rows a key has.
 fn rows(key: &Key) -> usize {
-    3 + key.roles.len() + usize::from(key.identity.is_some()) + usize::from(key.expiry.moment().is_some())
+    2 + key.roles.len() + usize::from(key.identity.is_some()) + usize::from(key.expiry.moment().is_some())
 }
 
 /// What a key counts for.
@@ -196,7 +183,6 @@ fn counted(key: &Key) -> Vec<(Counted, [u8; 16])> {
 fn put(tx: &mut Txn<'_>, key: &Key) -> Result<(), Stop> {
     let (workspace, id) = (key.workspace, key.id);
     tables::KEYS.put(tx, &(workspace, id), &Key { written: tx.revision().counter, ..key.clone() })?;
-    tables::KEY_DIGESTS.put(tx, &(workspace, key.digest.bytes()), &id)?;
     tables::API_KEYS.put(tx, &(workspace, key.api, id), &())?;
     for role in &key.roles {
         tables::ROLE_KEYS.put(tx, &(workspace, *role, id), &())?;

@@ -1,6 +1,7 @@
 //! The keys of a store, known by their secrets.
 
 use bytes::Bytes;
+use ostiary::domain::id::KeyId;
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::pb::v1 as pb;
 
@@ -11,7 +12,10 @@ use crate::wire::framed;
 /// Characters of a secret with the prefix `key`.
 const SECRET_LENGTH: usize = 43;
 
-/// Secrets as ostiary issues them, in ascending order of their digests, which is the order that they lie in.
+/// When the first key of a population was made, in milliseconds: before everything else in a store.
+const FIRST_MADE: u64 = 1_600_000_000_000;
+
+/// Secrets as ostiary issues them to keys made one right after the other, in the order that they lie in.
 pub struct Population {
     secrets: Vec<[u8; SECRET_LENGTH]>,
 }
@@ -20,19 +24,25 @@ impl Population {
     /// So many; the same in every run, and others with another seed.
     pub fn drawn(number: usize, seed: u64) -> Self {
         let prefix = Prefix::default();
-        let issue = |place: u64| {
-            let mut random = [0; 24];
+        let issue = |place: usize| {
+            let mut random = [0; 16];
             for (part, bytes) in random.chunks_mut(8).enumerate() {
-                bytes.copy_from_slice(&drawn(seed, place * 3 + part as u64).to_be_bytes());
+                bytes.copy_from_slice(&drawn(seed, place as u64 * 2 + part as u64).to_be_bytes());
             }
-            let secret = Secret::issue(&prefix, random);
+            let secret = Secret::issue_with(&prefix, Self::id(place).handle(), random);
             let mut text = [0; SECRET_LENGTH];
             text.copy_from_slice(secret.expose().as_bytes());
-            (secret.digest().bytes(), text)
+            text
         };
-        let mut secrets: Vec<_> = (0..number as u64).map(issue).collect();
-        secrets.sort_unstable();
-        Self { secrets: secrets.into_iter().map(|(_, text)| text).collect() }
+        Self { secrets: (0..number).map(issue).collect() }
+    }
+
+    /// The id of the key in this place, where it was not imported.
+    pub fn id(place: usize) -> KeyId {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&((FIRST_MADE << 16) + place as u64).to_be_bytes());
+        bytes[8..].copy_from_slice(&drawn(11, place as u64).to_be_bytes());
+        KeyId::from_bytes(bytes)
     }
 
     /// How many.

@@ -38,6 +38,9 @@ const AUDIT_NUMBER: std::ops::Range<usize> = 17..25;
 
 /// The one table whose rows come in random order.
 const DIGEST_TAG: u8 = 0x41;
+const KEY_TAG: u8 = 0x40;
+/// What is before each value.
+const CHECKSUM_BYTES: usize = 8;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -45,8 +48,8 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     All,
-    /// All but that of its digest, as if its secret told where to look for it.
-    WithoutDigest,
+    /// All and one of its digest, as if its secret did not tell where to look for it.
+    WithDigest,
 }
 
 /// The rows of one `CreateKey`.
@@ -84,8 +87,17 @@ impl Template {
             }
             (key, value)
         };
-        let wanted = |(key, _): &&(Vec<u8>, Vec<u8>)| rows == Rows::All || key.first() != Some(&DIGEST_TAG);
-        self.rows.iter().filter(wanted).map(change).collect()
+        let by_digest = (rows == Rows::WithDigest).then(|| {
+            let key = [&[DIGEST_TAG], self.workspace().as_slice(), &digest].concat();
+            (key, [&[0; CHECKSUM_BYTES], id.as_slice()].concat())
+        });
+        self.rows.iter().map(change).chain(by_digest).collect()
+    }
+
+    /// The workspace that its row of the key begins with, after the tag.
+    fn workspace(&self) -> Vec<u8> {
+        let row = self.rows.iter().find(|(key, _)| key.first() == Some(&KEY_TAG));
+        row.and_then(|(key, _)| key.get(1..17)).unwrap_or_default().to_vec()
     }
 
     fn write(&self, path: &Path) -> Result<(), Failed> {
@@ -158,7 +170,7 @@ impl Raw {
 
     /// Has it write the rows of so many keys, in groups of at most so many.
     pub fn round(&mut self, keys: usize, group: usize, rows: Rows) -> Result<Round, Failed> {
-        let which = if rows == Rows::All { "all" } else { "some" };
+        let which = if rows == Rows::All { "all" } else { "more" };
         self.ask(&format!("prepare {keys} {group} {which}"))?;
         let clock = Clock::of(self.child.id());
         let before = clock.read()?;
@@ -198,7 +210,7 @@ pub fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> 
         let line = line?;
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["prepare", keys, most, which] => {
-                let rows = if which == "all" { Rows::All } else { Rows::WithoutDigest };
+                let rows = if which == "all" { Rows::All } else { Rows::WithDigest };
                 let keys: u64 = keys.parse()?;
                 group = most.parse()?;
                 prepared = (1..=keys).map(|key| template.another(commit + key, rows)).collect();

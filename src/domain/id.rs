@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::Flaw;
+use super::secret::Handle;
 
 /// Characters of a ULID in Crockford base32.
 const ULID_LENGTH: usize = 26;
@@ -99,6 +100,14 @@ ids! {
     EventId, "evt";
     /// One call.
     RequestId, "req";
+}
+
+impl KeyId {
+    /// By what the secret of the key leads to its record.
+    pub fn handle(self) -> Handle {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        Handle([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// The digits of base32, in the order of their values, as Crockford chose them, in lower case.

@@ -1,7 +1,9 @@
 //! Secrets: what proves who a caller is.
 //!
-//! A secret is `<prefix>_<33 base62 characters: 192 random bits><6 base62 characters: CRC-32>`.
+//! A secret is `<prefix>_<33 base62 characters: 192 bits><6 base62 characters: CRC-32>`.
 //! The checksum refuses typing errors and random probes before anything is looked up; it adds no strength.
+//! Of a root key all 192 bits are random. Of an API key the first 64 are its [`Handle`], by which its record is found
+//! without an index, and the other 128 are random.
 //! A secret is shown once. What is kept is its [`Digest`] and its start, so nothing here prints one.
 
 use std::borrow::Cow;
@@ -17,13 +19,15 @@ pub const SECRET_LENGTH_MAX: usize = PREFIX_LENGTH_MAX + 1 + TAIL_LENGTH;
 /// The most characters of a prefix.
 pub const PREFIX_LENGTH_MAX: usize = 15;
 
-/// Base62 characters that hold 192 random bits.
-const RANDOM_LENGTH: usize = 33;
+/// What is in a secret besides its prefix: 192 bits.
+const BODY_BYTES: usize = 24;
+/// Base62 characters that hold them.
+const BODY_LENGTH: usize = 33;
 /// Base62 characters that hold a CRC-32.
 const CHECKSUM_LENGTH: usize = 6;
 /// Characters after the last underscore.
-const TAIL_LENGTH: usize = RANDOM_LENGTH + CHECKSUM_LENGTH;
-/// Characters of the random part that may be shown, so that people can tell their keys apart.
+const TAIL_LENGTH: usize = BODY_LENGTH + CHECKSUM_LENGTH;
+/// Characters of those that may be shown, so that people can tell their keys apart.
 const SHOWN_LENGTH: usize = 4;
 /// The digits of base62, in the order of their values.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -79,8 +83,17 @@ impl fmt::Display for Prefix {
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// A new secret of an API key, from where its record lies and 128 random bits.
+    pub fn issue_with(prefix: &Prefix, handle: Handle, random: [u8; 16]) -> Self {
+        let random = Zeroizing::new(random);
+        let mut body = Zeroizing::new([0; BODY_BYTES]);
+        body[..HANDLE_BYTES].copy_from_slice(&handle.turned());
+        body[HANDLE_BYTES..].copy_from_slice(random.as_slice());
+        Self::issue(prefix, *body)
+    }
+
     /// A new secret from 192 random bits.
-    pub fn issue(prefix: &Prefix, random: [u8; 24]) -> Self {
+    pub fn issue(prefix: &Prefix, random: [u8; BODY_BYTES]) -> Self {
         let random = Zeroizing::new(random);
         // Room for all of it from the start: growing would leave copies behind that nobody wipes.
         let mut text = Zeroizing::new(String::with_capacity(SECRET_LENGTH_MAX));
@@ -105,6 +118,13 @@ impl Secret {
     /// What is stored instead, and what it is found by.
     pub fn digest(&self) -> Digest {
         Digest(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    /// Where the record lies if this is the secret of an API key. Anybody can make one up: it proves nothing.
+    pub fn handle(&self) -> Option<Handle> {
+        let (_, tail) = self.parts()?;
+        let body = Zeroizing::new(from_base62(&tail[..BODY_LENGTH])?);
+        Some(Handle::turned_back(*body.first_chunk()?))
     }
 
     /// What may be shown: the prefix, `_` and 4 characters. Of a text that was not issued here: nothing.
@@ -146,6 +166,28 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Bytes of a handle.
+const HANDLE_BYTES: usize = 8;
+
+/// Where the record of an API key lies among those of its workspace: what the key's id begins with, 48 bits of time and
+/// 16 that tell those of a millisecond apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle(pub [u8; HANDLE_BYTES]);
+
+impl Handle {
+    /// As it stands in a secret: what tells keys apart comes first, since a secret's first characters are shown.
+    fn turned(self) -> [u8; HANDLE_BYTES] {
+        let mut bytes = self.0;
+        bytes.rotate_right(2);
+        bytes
+    }
+
+    fn turned_back(mut bytes: [u8; HANDLE_BYTES]) -> Self {
+        bytes.rotate_left(2);
+        Self(bytes)
+    }
+}
+
 /// The SHA-256 of a whole secret: enough to recognise it, useless for presenting it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -183,9 +225,9 @@ fn is_prefix(text: &str) -> bool {
 }
 
 /// Writes a big-endian number of 192 bits as 33 digits.
-fn push_base62(text: &mut String, number: [u8; 24]) {
+fn push_base62(text: &mut String, number: [u8; BODY_BYTES]) {
     let mut number = Zeroizing::new(number);
-    let mut digits = Zeroizing::new([0; RANDOM_LENGTH]);
+    let mut digits = Zeroizing::new([0; BODY_LENGTH]);
     for digit in digits.iter_mut().rev() {
         let mut remainder = 0;
         for byte in number.iter_mut() {
@@ -197,6 +239,23 @@ fn push_base62(text: &mut String, number: [u8; 24]) {
         *digit = ALPHABET[usize::from(remainder)];
     }
     text.extend(digits.iter().map(|digit| char::from(*digit)));
+}
+
+/// Reads what [`push_base62`] has written; none if it is more than 192 bits.
+fn from_base62(digits: &str) -> Option<[u8; BODY_BYTES]> {
+    let mut number = [0_u8; BODY_BYTES];
+    for digit in digits.bytes() {
+        let mut carry = ALPHABET.iter().position(|known| *known == digit)?;
+        for byte in number.iter_mut().rev() {
+            let value = usize::from(*byte) * 62 + carry;
+            *byte = (value % 256) as u8;
+            carry = value / 256;
+        }
+        if carry > 0 {
+            return None;
+        }
+    }
+    Some(number)
 }
 
 /// Writes a checksum as 6 digits.
@@ -217,6 +276,26 @@ mod tests {
 
     fn example() -> Prefix {
         Prefix::new("example").unwrap()
+    }
+
+    #[test]
+    fn the_secret_of_a_key_says_where_its_record_lies_and_shows_what_tells_it_apart() {
+        let prefix = example();
+        let first = Handle([1, 2, 3, 4, 5, 6, 0, 7]);
+        let next = Handle([1, 2, 3, 4, 5, 6, 0, 8]);
+        let secrets = [first, next].map(|handle| Secret::issue_with(&prefix, handle, [9; 16]));
+        assert_eq!(secrets.each_ref().map(|secret| secret.handle()), [Some(first), Some(next)]);
+        assert_ne!(secrets[0].start(), secrets[1].start());
+        // What is shown is of the handle alone.
+        assert_eq!(Secret::issue_with(&prefix, first, [10; 16]).start(), secrets[0].start());
+    }
+
+    #[test]
+    fn only_what_could_have_been_issued_says_where_to_look() {
+        assert_eq!(presented("from elsewhere").handle(), None);
+        assert_eq!(presented(&format!("example_{}", "z".repeat(TAIL_LENGTH))).handle(), None, "more than 192 bits");
+        let most = Secret::issue(&example(), [0xff; 24]);
+        assert_eq!(most.handle(), Some(Handle([0xff; 8])));
     }
 
     fn presented(text: &str) -> Secret {

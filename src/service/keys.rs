@@ -27,6 +27,7 @@ use super::{Done, Ostiary, Retention, Revision, Run, identities};
 
 mod candidates;
 mod deletion;
+pub(super) mod finding;
 mod listing;
 mod making;
 mod rerolling;

@@ -32,6 +32,7 @@ use crate::store::tables::{self, Part, Table};
 use crate::store::{Revision, View};
 
 use super::Ostiary;
+use super::keys::finding::{Found, find};
 use super::usage::{LastUse, Tally};
 
 /// Different traits that are known before those are let go that no key has any more.
@@ -221,39 +222,23 @@ impl<'a> Sight<'a> {
     }
 
     /// The key that a secret belongs to.
-    ///
-    /// A wrong checksum is refused before anything is looked up, unless the workspace has ever imported keys, whose
-    /// secrets have other shapes.
     pub async fn holder(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Holder>>, Error> {
-        for digest in digests(home, secret) {
-            if let Some(holder) = self.holder_of_digest(home.id, digest).await? {
-                return Ok(Some(holder));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn holder_of_digest(
-        &mut self,
-        workspace: WorkspaceId,
-        digest: Digest,
-    ) -> Result<Option<Seen<Holder>>, Error> {
         let Ostiary { memory, usage, .. } = self.ostiary;
-        let by_digest = (workspace, digest.bytes());
-        let (place, _) = tables::KEY_DIGESTS.place(memory.cache.marks(), &by_digest);
-        if let Some(entry) = self.remembered(&place) {
-            return Ok(Some(entry));
+        let marks = memory.cache.marks();
+        let place_of = |digest: Digest| tables::KEY_DIGESTS.place(marks, &(home.id, digest.bytes())).0;
+        for digest in digests(home, secret) {
+            if let Some(entry) = self.remembered(&place_of(digest)) {
+                return Ok(Some(entry));
+            }
         }
         let view = self.view().await?;
         let revision = view.revision().counter;
-        let Some(id) = tables::KEY_DIGESTS.read(view, &by_digest).await? else { return Ok(None) };
-        let row = (workspace, id);
-        let Some((key, length)) = tables::KEYS.read_with_length(view, &row).await? else { return Ok(None) };
-        // The mark is that of the key itself: its digest goes only with it.
-        let (_, spot) = tables::KEYS.place(memory.cache.marks(), &row);
-        let (holder, new) = memory.holder(&key, usage.last_use(id));
+        let Some(Found { key, length }) = find(view, home, secret).await? else { return Ok(None) };
+        // The mark is that of the key itself: what its secret leads to goes only with it.
+        let (_, spot) = tables::KEYS.place(marks, &(home.id, key.id));
+        let (holder, new) = memory.holder(&key, usage.last_use(key.id));
         let heap = LAST_USE_WEIGHT + if new { TRAITS_WEIGHT + 2 * length } else { 0 };
-        Ok(Some(self.keep(place, Entry { record: holder, spot, revision }, heap)))
+        Ok(Some(self.keep(place_of(key.digest), Entry { record: holder, spot, revision }, heap)))
     }
 
     /// What a key's traits amount to, as far as a query asks for that.
@@ -369,8 +354,8 @@ impl Memory {
     }
 }
 
-/// What a secret may be found by.
-pub(super) fn digests<'a>(home: &'a Workspace, secret: &'a Secret) -> impl Iterator<Item = Digest> + use<'a> {
+/// What a key may be remembered by that a secret belongs to: nothing for one that could be none.
+fn digests<'a>(home: &'a Workspace, secret: &'a Secret) -> impl Iterator<Item = Digest> + use<'a> {
     let issued = secret.well_formed().then_some(Algorithm::Sha256);
     let imported = home.imported.iter().copied().filter(move |algorithm| issued != Some(*algorithm));
     issued.into_iter().chain(imported).filter_map(|algorithm| algorithm.digest(secret))

@@ -4,7 +4,8 @@
 //! checksum over key and value, then a message of `ostiary.storage.v1` or a plain number. A tag once given is never
 //! used for something else. Tag 0 belongs to the engine.
 //!
-//! Creating a key touches one randomly ordered table only, [`KEY_DIGESTS`]; the rows of all others arrive in order.
+//! The rows of new keys arrive in order, in every table: a key is found by the start of its id, which its secret has in
+//! it. Only importing one touches a randomly ordered table, [`KEY_DIGESTS`].
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -76,7 +77,7 @@ tables! {
 
     /// API keys. Kept by `service/keys.rs`.
     KEYS = 0x40, "keys", (WorkspaceId, KeyId) => Key;
-    /// API keys by what they hash to.
+    /// Imported API keys by what their secrets hash to.
     KEY_DIGESTS = 0x41, "key_digests", (WorkspaceId, [u8; 32]) => KeyId;
     /// API keys by their API, deleted ones included.
     API_KEYS = 0x42, "api_keys", (WorkspaceId, ApiId, KeyId) => ();
@@ -260,6 +261,24 @@ impl<K: Part, R: Record<K>> Table<K, R> {
         let bytes = self.key(key);
         let Some(stored) = view.get(&bytes).await? else { return Ok(None) };
         self.open(key, &bytes, &stored).map(|record| Some((record, stored.len())))
+    }
+
+    /// Up to `limit` rows whose keys begin with `prefix`, in order, each with how many bytes it has.
+    ///
+    /// For prefixes that few rows have.
+    pub async fn read_beginning_with(
+        &self,
+        view: &dyn View,
+        prefix: &impl Part,
+        limit: usize,
+    ) -> Result<Vec<(K, R, usize)>, Failure> {
+        let rows = view.scan(self.range(prefix, None), limit).await?;
+        let opened = rows.into_iter().map(|(key_bytes, stored)| {
+            let key = self.key_of(&key_bytes).ok_or_else(|| self.corrupt())?;
+            let record = self.open(&key, &key_bytes, &stored)?;
+            Ok((key, record, stored.len()))
+        });
+        opened.collect()
     }
 
     /// Up to `limit` rows whose keys begin with `prefix`, in order, from after the key `after` on.

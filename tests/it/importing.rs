@@ -224,7 +224,6 @@ async fn bad_rows_and_duplicates_are_told_row_by_row_and_the_others_are_imported
         told,
         [
             failed(1, "KEY_ALREADY_EXISTS", &[]),
-            failed(2, "KEY_ALREADY_EXISTS", &[]),
             failed(3, "FIELD_INVALID", &["hash"]),
             failed(4, "FIELD_INVALID", &["algorithm"]),
             failed(5, "API_NOT_FOUND", &[]),
@@ -233,7 +232,7 @@ async fn bad_rows_and_duplicates_are_told_row_by_row_and_the_others_are_imported
             failed(8, "FIELD_INVALID", &["expire_time"]),
         ]
     );
-    assert_eq!(answer.imported_count, 3);
+    assert_eq!(answer.imported_count, 4);
     assert_eq!(answer.key_ids.len(), number);
     for (index, id) in answer.key_ids.iter().enumerate() {
         let failed = told.iter().any(|(failed, ..)| usize::try_from(*failed) == Ok(index));
@@ -245,6 +244,20 @@ async fn bad_rows_and_duplicates_are_told_row_by_row_and_the_others_are_imported
     assert_eq!(client.import_one(row(&api, "g")).await.unwrap_err().0, "KEY_ALREADY_EXISTS");
     assert_eq!(client.code("a").await, Code::Valid);
     assert_eq!(client.code("x_a").await, Code::Valid);
+}
+
+#[tokio::test]
+async fn a_secret_issued_here_is_that_of_its_key_whoever_imports_its_digest() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let (key, issued) = client.plain_key(&api, "issued here").await;
+    let imported = client.import_one(row(&api, &issued)).await.unwrap();
+    assert_ne!(imported, key.key_id);
+    assert_eq!(client.verdict(&issued, None).await.key_id.as_deref(), Some(key.key_id.as_str()));
+    let request = pb::DeleteKeyRequest { key_id: key.key_id, ..Default::default() };
+    client.keys().delete_key(request).await.unwrap();
+    assert_eq!(client.code(&issued).await, Code::NotFound, "the one beside it does not bring it back");
 }
 
 #[tokio::test]

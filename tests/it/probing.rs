@@ -1,5 +1,6 @@
 //! Probing for keys: it costs the prober, and nobody else.
 
+use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::probing::UNKNOWN_AT_ONCE;
 use pb::VerificationCode as Code;
@@ -72,4 +73,20 @@ async fn the_end_of_the_server_is_not_held_up_by_answers_that_are() {
     client.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
     house.halt().await;
     assert_eq!(waiting.await.unwrap(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn knowing_where_the_record_of_a_key_lies_helps_nobody() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let (_, issued) = client.plain_key(&api, "theirs").await;
+    let handle = Secret::presented(issued.clone()).handle().unwrap();
+    for guess in [[0; 16], [0xff; 16]] {
+        let made_up = Secret::issue_with(&Prefix::default(), handle, guess);
+        let request = pb::VerifyKeyRequest { key: made_up.expose().to_owned(), ..Default::default() };
+        assert_eq!(client.verify(request).await.code(), Code::NotFound);
+    }
+    let request = pb::VerifyKeyRequest { key: issued, ..Default::default() };
+    assert_eq!(client.verify(request).await.code(), Code::Valid);
 }

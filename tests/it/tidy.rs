@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
 /// The parts that put the others together.
 const ABOVE_ALL: [&str; 3] = ["server", "main", "lib"];
 /// Crates that the domain builds on.
-const OF_THE_DOMAIN: [&str; 13] = [
+const OF_THE_DOMAIN: [&str; 15] = [
     "std",
     "core",
     "alloc",
@@ -28,9 +28,11 @@ const OF_THE_DOMAIN: [&str; 13] = [
     "self",
     "super",
     "base64",
+    "compact_str",
     "crc32fast",
     "ipnet",
     "sha2",
+    "smallvec",
     "strsim",
     "ulid",
     "zeroize",

@@ -346,7 +346,11 @@ fn purge_key(tx: &mut Txn<'_>, workspace: WorkspaceId, id: KeyId) -> Result<(), 
         tables::ROLE_KEYS.remove(tx, &(workspace, *role, id))?;
     }
     tables::API_KEYS.remove(tx, &(workspace, key.api, id))?;
-    tables::KEY_DIGESTS.remove(tx, &(workspace, key.digest.bytes()))?;
+    let by_digest = (workspace, key.digest.bytes());
+    // Only keys that were imported are found by it.
+    if tables::KEY_DIGESTS.get(tx, &by_digest)? == Some(id) {
+        tables::KEY_DIGESTS.remove(tx, &by_digest)?;
+    }
     usage::forget_key(tx, id)?;
     tables::KEYS.remove(tx, &(workspace, id))
 }

@@ -186,8 +186,8 @@ impl Ostiary {
             let api = tables::APIS.read(reading.view(), &(caller.workspace_id(), draft.api)).await?;
             let by_default = api.and_then(|api| api.default_prefix);
             let prefix = draft.prefix.clone().or_else(|| by_default.clone()).unwrap_or_default();
-            let secret = Secret::issue(&prefix, self.world.random());
             let id = KeyId::from_bytes(self.world.ulid());
+            let secret = Secret::issue_with(&prefix, id.handle(), self.world.random());
             self.prepare_delivery(caller, id.bytes(), &secret);
             made = Some(id);
             let origin = Origin { prefix: Some(prefix), start: secret.start(), digest: secret.digest() };
@@ -211,7 +211,7 @@ impl Ostiary {
         Ok(done)
     }
 
-    /// Makes a key for a secret that was issued elsewhere, unless the workspace has its digest.
+    /// Makes a key for a secret that was issued elsewhere, unless the workspace has imported its digest before.
     pub async fn import_key(&self, caller: &Caller, draft: ImportDraft) -> Result<Done<KeyId>, Error> {
         let permit = caller.permit(Capability::CreateKey)?;
         let ImportDraft { key: draft, digest, algorithm } = draft;
@@ -229,6 +229,7 @@ impl Ostiary {
                 }
                 note_import(change, algorithm)?;
                 let (key, happening) = making.make(change, &api, EventName::KEY_IMPORT)?;
+                tables::KEY_DIGESTS.put(change.tx, &place, &key.key.id)?;
                 Ok(Effect::Changed(key, happening))
             })
             .await?;

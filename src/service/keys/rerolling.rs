@@ -57,9 +57,9 @@ impl Ostiary {
             let etag = etag.clone();
             let reading = self.read(None).await?;
             let prefix = reading.prefix_to_go_on_with(workspace, id).await?;
-            let secret = Secret::issue(&prefix, self.world.random());
             let known = self.beforehand(&reading, workspace, id).await?;
             let next = KeyId::from_bytes(self.world.ulid());
+            let secret = Secret::issue_with(&prefix, next.handle(), self.world.random());
             self.prepare_delivery(caller, next.bytes(), &secret);
             made = Some(next);
             let changed = self

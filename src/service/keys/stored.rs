@@ -9,9 +9,10 @@ use crate::domain::workspace::Workspace;
 use crate::error::Error;
 use crate::service::change::Change;
 use crate::service::counts::{self, By};
-use crate::service::sight::digests;
 use crate::service::{Reading, Retention, due};
 use crate::store::{Stop, Txn, tables};
+
+use super::finding::{Found, find};
 
 /// Writes a key, and with it what follows from it: its places in the indexes, the counts and the schedule.
 pub(in crate::service) fn put(
@@ -25,7 +26,6 @@ pub(in crate::service) fn put(
     let after = &Key { written: tx.revision().counter, ..after.clone() };
     tables::KEYS.put(tx, &(workspace, after.id), after)?;
     if before.is_none() {
-        tables::KEY_DIGESTS.put(tx, &(workspace, after.digest.bytes()), &after.id)?;
         tables::API_KEYS.put(tx, &(workspace, after.api, after.id), &())?;
     }
     let had = before.map_or(&[][..], |before| &before.roles);
@@ -132,20 +132,12 @@ impl Reading {
     }
 
     /// The key that a secret belongs to, as it is.
-    ///
-    /// A wrong checksum is refused before anything is looked up, unless the workspace has ever imported keys, whose
-    /// secrets have other shapes.
     pub(in crate::service) async fn key_of_secret(
         &self,
         home: &Workspace,
         secret: &Secret,
     ) -> Result<Option<Key>, Error> {
-        for digest in digests(home, secret) {
-            if let Some(id) = tables::KEY_DIGESTS.read(self.view(), &(home.id, digest.bytes())).await? {
-                return self.any_key(home, id).await;
-            }
-        }
-        Ok(None)
+        Ok(find(self.view(), home, secret).await?.map(|Found { key, .. }| home.settled(key)))
     }
 }
 
