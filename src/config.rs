@@ -8,8 +8,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::domain::network::AllowList;
 
 pub mod address;
+pub mod bounds;
+pub mod tls;
 
 use address::Address;
+use bounds::Bounds;
+use tls::TlsFlags;
 
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
 #[derive(Debug, Parser)]
@@ -27,7 +31,7 @@ pub enum Command {
     ///
     /// The first start makes the operator workspace `default` and its first root key, whose secret it writes to
     /// `first-root-key` in the data directory.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Print a new root key, for --first-root-key-file. It means nothing until a server adopts it.
     GenerateRootKey,
 }
@@ -35,8 +39,8 @@ pub enum Command {
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where to listen: an address and a port, or `unix:` and the path of a socket. May be given more than once, in the
-    /// variable separated by commas.
+    /// Where to listen: an address and a port, `unix:` and the path of a socket, or `systemd` for the sockets that it
+    /// passes. May be given more than once, in the variable separated by commas.
     ///
     /// A socket is for its owner and their group alone.
     #[arg(
@@ -54,6 +58,10 @@ pub struct Config {
     /// trust, or behind something that encrypts.
     #[arg(long, env = "OSTIARY_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,
+
+    /// What connections are encrypted with.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 
     /// Networks of the proxies whose `x-forwarded-for` says where a call comes from, separated by commas.
     ///
@@ -89,9 +97,9 @@ pub struct Config {
     #[arg(long, env = "OSTIARY_TRUST_CLOCK")]
     pub trust_clock: bool,
 
-    /// How long calls under way may take to finish once ostiary is told to stop.
-    #[arg(long, env = "OSTIARY_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = drain)]
-    pub drain: Duration,
+    /// How much is served at a time, and for how long.
+    #[command(flatten)]
+    pub bounds: Bounds,
 
     /// How the log is written, to standard error.
     #[arg(long, env = "OSTIARY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
@@ -119,14 +127,24 @@ impl Config {
     /// # Errors
     /// A sentence that names the flag and the remedy.
     pub fn check(&self) -> Result<(), String> {
-        let outside = self.listen.iter().find(|address| address.is_reachable_from_outside());
-        if let Some(address) = outside.filter(|_| !self.allow_plaintext) {
-            return Err(format!(
-                "--listen {address}: other machines can reach that address, and this server does not encrypt; listen on a \
-                 loopback address, or set --allow-plaintext if the network is trusted"
-            ));
+        self.tls.files()?;
+        self.check_exposure(&self.listen)
+    }
+
+    /// Refuses what other machines could read on the way, unless that is allowed or can't be.
+    ///
+    /// # Errors
+    /// A sentence that names the address and the remedy.
+    pub fn check_exposure(&self, addresses: &[Address]) -> Result<(), String> {
+        let harmless = self.allow_plaintext || self.tls.tls_cert.is_some();
+        match addresses.iter().find(|address| address.is_reachable_from_outside() && !harmless) {
+            None => Ok(()),
+            Some(address) => Err(format!(
+                "--listen {address}: other machines can reach that address, and nothing is encrypted; give a certificate \
+                 with --tls-cert and --tls-key, listen on a loopback address, or set --allow-plaintext if the network \
+                 is trusted"
+            )),
         }
-        Ok(())
     }
 }
 
@@ -144,10 +162,6 @@ fn retention(text: &str) -> Result<Duration, String> {
     within(text, Duration::from_secs(3_600), Duration::from_secs(10 * 366 * 24 * 3_600), "1h to 10y")
 }
 
-fn drain(text: &str) -> Result<Duration, String> {
-    within(text, Duration::ZERO, Duration::from_secs(600), "0s to 10m")
-}
-
 fn within(text: &str, least: Duration, most: Duration, bounds: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90d, 12h or 30s"))?;
     if (least..=most).contains(&span) { Ok(span) } else { Err(format!("must be {bounds}")) }
@@ -158,7 +172,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn parse(arguments: &[&str]) -> Result<Config, String> {
+    fn parse(arguments: &[&str]) -> Result<Box<Config>, String> {
         let line = ["ostiary", "serve"].iter().chain(arguments);
         match CommandLine::try_parse_from(line).map_err(|error| error.to_string())?.command {
             Command::Serve(config) => config.check().map(|()| config),

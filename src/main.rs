@@ -23,7 +23,7 @@ const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
-        Command::Serve(config) => serve(config),
+        Command::Serve(config) => serve(*config),
         Command::GenerateRootKey => {
             let secret = Secret::issue(&Prefix::root_key(), World::real(None).random());
             match writeln!(std::io::stdout(), "{}", secret.expose()) {

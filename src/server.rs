@@ -1,87 +1,57 @@
 //! Puts the product together, serves it, and takes it apart again.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
 use crate::config::address::Address;
-use crate::error::Error;
+use crate::config::bounds::Bounds;
+use crate::rpc;
 use crate::rpc::front::Front;
 use crate::rpc::proxies::TrustedProxies;
-use crate::rpc::{self, Health};
+use crate::rpc::seldom::Seldom;
 use crate::service::{Ostiary, Purging, Retention, founding};
 use crate::store::redb::{RedbEngine, RedbOptions};
 use crate::store::{Engine, Failure};
 use crate::sweep;
 use crate::world::World;
 
+mod begun;
+mod caps;
+mod conversing;
 pub mod crew;
+mod descriptors;
+mod entrance;
+mod error;
 pub mod first_root_key;
+mod health;
 pub mod listening;
+mod renewal;
+mod systemd;
+pub mod tls;
 
+pub use error::ServeError;
+
+use caps::Caps;
+use conversing::Terms;
 use crew::Crew;
-use listening::{Listener, converse};
+use entrance::Entrance;
+use listening::{Handed, Listener};
+use renewal::Renewal;
+use tls::Tls;
 
 /// The store's file in the data directory.
 const STORE: &str = "ostiary.redb";
-/// How often health looks whether anything has changed.
-const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// A start this long after the last one does not remove anything until an operator says that the clock is right.
 const GAP_MAX: Duration = Duration::from_secs(24 * 3_600);
-
-/// The services whose health can be asked: everything, verifying, and managing.
-const HEALTH_ALL: &str = "";
-const HEALTH_VERIFY: &str = "ostiary.v1.verify";
-const HEALTH_MANAGE: &str = "ostiary.v1.manage";
-
-/// Why the server does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The data directory can't be used.
-    #[error("{path}: {why}")]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        why: String,
-    },
-    /// The store can't be opened.
-    #[error("the store can't be opened: {0}")]
-    Store(#[from] Failure),
-    /// The product can't be opened.
-    #[error("the store can't be used: {0:?}")]
-    Product(Error),
-    /// The threads that serve can't be started.
-    #[error("no threads could be started: {0}")]
-    Threads(io::Error),
-    /// The address can't be listened on.
-    #[error("--listen {address}: {error}")]
-    Listen {
-        /// Which.
-        address: Address,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The signals that stop the server can't be received.
-    #[error("signals can't be received: {0}")]
-    Signals(io::Error),
-}
-
-impl From<Error> for ServeError {
-    fn from(error: Error) -> Self {
-        Self::Product(error)
-    }
-}
 
 /// A server that is serving.
 pub struct Running {
@@ -89,6 +59,9 @@ pub struct Running {
     pub addresses: Vec<Address>,
     ostiary: Arc<Ostiary>,
     serving: JoinHandle<()>,
+    background: TaskTracker,
+    /// Ends what goes on in the background.
+    quiet: CancellationToken,
 }
 
 impl Running {
@@ -114,14 +87,53 @@ impl Running {
 /// # Errors
 /// What can't be used, with the remedy.
 pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, ServeError> {
+    let handed = systemd::take(&config.listen)?;
+    let addresses = handed.iter().map(Handed::address).collect::<io::Result<Vec<_>>>();
+    let addresses = addresses.map_err(|error| ServeError::Systemd { why: error.to_string() })?;
+    config.check_exposure(&addresses).map_err(ServeError::Exposed)?;
+    let tls = read_certificate(&config)?;
     let directory = config.data_dir.clone();
     first_root_key::prepare_directory(&directory)?;
+    let (ostiary, world) = open(&config).await?;
+    descriptors::raise(config.bounds.max_connections);
+    let renewal = Renewal::prepare(tls.clone(), world)?;
+    let encrypted = tls.is_some();
+    let serving = Serving {
+        addresses: config.listen.into_iter().filter(|address| *address != Address::Systemd).collect(),
+        handed,
+        tls,
+        proxies: TrustedProxies::new(config.trusted_proxies.unwrap_or_default()),
+        bounds: config.bounds,
+        sweeping: Sweeping::InBackground,
+        crew: Crew::on_every_core().map_err(ServeError::Threads)?,
+    };
+    let running = serve(ostiary, serving, stop).await?;
+    running.background.spawn(renewal.run(running.quiet.clone()));
+    running.background.spawn(systemd::watched(Arc::clone(&running.ostiary), running.quiet.clone()));
+    first_root_key::remind(&directory, &running.addresses, encrypted);
+    systemd::ready();
+    Ok(running)
+}
+
+/// What connections are to be encrypted with, if they are.
+///
+/// # Errors
+/// What can't be used, with the remedy.
+pub fn read_certificate(config: &Config) -> Result<Option<Arc<Tls>>, ServeError> {
+    match config.tls.files().map_err(ServeError::Exposed)? {
+        Some(files) => Ok(Some(Arc::new(Tls::load(files, World::real(None).now())?))),
+        None => Ok(None),
+    }
+}
+
+/// Opens the product in the data directory, a new one if it is empty.
+async fn open(config: &Config) -> Result<(Arc<Ostiary>, Arc<World>), ServeError> {
     let memory = Memory::split(config.cache_mib);
-    let engine = open_store(&directory, memory.pages).await?;
+    let engine = open_store(&config.data_dir, memory.pages).await?;
     let stored = founding::stored_instant(engine.as_ref()).await?;
     let world = Arc::new(World::real(stored));
     if founding::is_empty(engine.as_ref()).await? {
-        let secret = first_root_key::obtain(&directory, config.first_root_key_file.as_deref(), &world)?;
+        let secret = first_root_key::obtain(&config.data_dir, config.first_root_key_file.as_deref(), &world)?;
         founding::found(engine.as_ref(), &world, secret).await?;
         tracing::info!(
             workspace = "default",
@@ -140,14 +152,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
         Purging::Allowed
     };
     let retention = Retention { expired: config.retention, ..Retention::default() };
-    let ostiary = Arc::new(Ostiary::open(engine, world, retention, purging, memory.records).await?);
-    let proxies = TrustedProxies::new(config.trusted_proxies.unwrap_or_default());
-    let crew = Crew::on_every_core().map_err(ServeError::Threads)?;
-    let (addresses, drain) = (config.listen, config.drain);
-    let serving = Serving { addresses, proxies, drain, sweeping: Sweeping::InBackground, crew };
-    let running = serve(ostiary, serving, stop).await?;
-    first_root_key::remind(&directory, &running.addresses);
-    Ok(running)
+    let ostiary = Ostiary::open(engine, Arc::clone(&world), retention, purging, memory.records).await?;
+    Ok((Arc::new(ostiary), world))
 }
 
 /// How the memory for what has been read before is used, in bytes.
@@ -189,10 +195,14 @@ pub enum Sweeping {
 pub struct Serving {
     /// Where to listen.
     pub addresses: Vec<Address>,
+    /// Where somebody else listens already on its behalf.
+    pub handed: Vec<Handed>,
+    /// What connections over the network are encrypted with.
+    pub tls: Option<Arc<Tls>>,
     /// Whose word on callers' addresses counts.
     pub proxies: TrustedProxies,
-    /// How long calls under way may take once it is told to stop.
-    pub drain: Duration,
+    /// How much is served at a time, and for how long.
+    pub bounds: Bounds,
     /// Who looks at the schedule.
     pub sweeping: Sweeping,
     /// Who serves connections.
@@ -204,16 +214,21 @@ pub struct Serving {
 /// # Errors
 /// If the address can't be listened on.
 pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationToken) -> Result<Running, ServeError> {
-    let Serving { addresses, proxies, drain, sweeping, crew } = serving;
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let bound = Listener::bind(&address).await.map_err(|error| ServeError::Listen { address, error })?;
-        listeners.push(bound);
-    }
-    let (listeners, addresses): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let Serving { addresses, handed, tls, proxies, bounds, sweeping, crew } = serving;
+    let (listeners, addresses) = listen(addresses, handed).await?;
+    let reporter = HealthReporter::new();
     let closing = CancellationToken::new();
-    let front = front(&ostiary, health, proxies, &closing);
+    let services = rpc::services(&ostiary, rpc::health::service(reporter.clone(), closing.clone()), &closing);
+    let front = Front::new(services, Arc::clone(&ostiary), proxies, bounds.max_calls);
+    let entrance = Entrance {
+        world: Arc::clone(ostiary.world()),
+        front,
+        crew,
+        caps: Caps::new(&bounds),
+        age: bounds.max_connection_age,
+        terms: Terms { tls, age: None, closing: closing.clone() },
+        failed: Seldom::default(),
+    };
     for address in &addresses {
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
     }
@@ -224,89 +239,39 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
         background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
     }
-    background.spawn(report_health(reporter, Arc::clone(&ostiary), stop, closing.clone()));
+    background.spawn(health::report(reporter, Arc::clone(&ostiary), bounds.drain_pause, stop, closing));
     background.close();
 
-    let product = Arc::clone(&ostiary);
+    let (product, tasks, hush) = (Arc::clone(&ostiary), background.clone(), quiet.clone());
     let serving = tokio::spawn(async move {
         let connections = TaskTracker::new();
-        let taken = listeners.into_iter().map(|listener| accept(listener, &front, &crew, &connections, &closing));
+        let taken = listeners.into_iter().map(|listener| entrance.take(listener, &connections));
         futures::future::join_all(taken).await;
         tracing::info!("stopping: calls under way are finished, new ones are refused");
         connections.close();
-        if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        if tokio::time::timeout(bounds.drain, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "some connections did not end in time and are cut");
         }
-        quiet.cancel();
-        background.wait().await;
+        hush.cancel();
+        tasks.wait().await;
         product.close().await;
         tracing::info!("stopped");
     });
-    Ok(Running { addresses, ostiary, serving })
+    Ok(Running { addresses, ostiary, serving, background, quiet })
 }
 
-fn front(
-    ostiary: &Arc<Ostiary>,
-    health: tonic_health::pb::health_server::HealthServer<impl Health>,
-    proxies: TrustedProxies,
-    closing: &CancellationToken,
-) -> Front {
-    Front::new(rpc::services(ostiary, health, closing), Arc::clone(ostiary), proxies)
-}
-
-/// Takes connections until the server closes.
-async fn accept(
-    listener: Listener,
-    front: &Front,
-    crew: &Crew,
-    connections: &TaskTracker,
-    closing: &CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = closing.cancelled() => return,
-        };
-        match accepted {
-            Ok(socket) => {
-                let (front, closing) = (front.clone(), closing.clone());
-                crew.give(connections, || converse(socket, move |peer| front.facing(peer), closing));
-            }
-            Err(error) => {
-                // Out of descriptors, or the peer is gone already: neither ends the server.
-                tracing::warn!(%error, "a connection could not be taken");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
+/// Listens everywhere, and says where that is.
+async fn listen(addresses: Vec<Address>, handed: Vec<Handed>) -> Result<(Vec<Listener>, Vec<Address>), ServeError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let bound = Listener::bind(&address).await.map_err(|error| ServeError::Listen { address, error })?;
+        listeners.push(bound);
     }
-}
-
-/// Tells whoever asks what works; once told to stop, that nothing does, and only then lets the server close.
-async fn report_health(
-    reporter: HealthReporter,
-    ostiary: Arc<Ostiary>,
-    stop: CancellationToken,
-    closing: CancellationToken,
-) {
-    // Dropped at the end, however that comes.
-    let _closing = closing.drop_guard();
-    let say = async |all: bool, verify: bool, manage: bool| {
-        for (service, works) in [(HEALTH_ALL, all), (HEALTH_VERIFY, verify), (HEALTH_MANAGE, manage)] {
-            let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
-            reporter.set_service_status(service, status).await;
-        }
-    };
-    let mut known = None;
-    let mut looks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(HEALTH_EVERY));
-    while stop.run_until_cancelled(looks.next()).await.is_some() {
-        let now = (ostiary.readable().await, ostiary.writable());
-        if known != Some(now) {
-            let (readable, writable) = now;
-            say(readable, readable, writable).await;
-            known = Some(now);
-        }
+    for handed in handed {
+        let bound = Listener::go_on(handed).map_err(|error| ServeError::Systemd { why: error.to_string() })?;
+        listeners.push(bound);
     }
-    say(false, false, false).await;
+    Ok(listeners.into_iter().unzip())
 }
 
 /// Stops the server at SIGTERM or SIGINT.

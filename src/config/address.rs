@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 /// What the address of a Unix socket begins with.
 const UNIX: &str = "unix:";
+/// What stands for the sockets that systemd passes.
+const SYSTEMD: &str = "systemd";
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// On a socket in the file system.
     Unix(PathBuf),
+    /// On the sockets that systemd passes, whatever they are.
+    Systemd,
 }
 
 impl Address {
@@ -29,6 +33,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Self::Systemd => f.write_str(SYSTEMD),
         }
     }
 }
@@ -37,10 +42,13 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == SYSTEMD {
+            return Ok(Self::Systemd);
+        }
         match text.strip_prefix(UNIX) {
             Some("") => Err(format!("{UNIX} must be followed by the path of a socket")),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| format!("must be ADDRESS:PORT or {UNIX}PATH")),
+            None => text.parse().map(Self::Tcp).map_err(|_| format!("must be ADDRESS:PORT, {UNIX}PATH or {SYSTEMD}")),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::service::{Ostiary, Stopwatch};
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
+use super::shedding::Load;
 use super::throttle::Throttle;
 use super::{Services, status};
 
@@ -49,12 +50,13 @@ struct House {
     ostiary: Arc<Ostiary>,
     throttle: Throttle,
     proxies: TrustedProxies,
+    load: Load,
 }
 
 impl Front {
-    /// A front before these services.
-    pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies) -> Self {
-        let house = House { services, ostiary, throttle: Throttle::default(), proxies };
+    /// A front before these services, that lets in at most so many calls at a time.
+    pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies, calls_max: u32) -> Self {
+        let house = House { services, ostiary, throttle: Throttle::default(), proxies, load: Load::new(calls_max) };
         Self { house: Arc::new(house), peer: None }
     }
 
@@ -69,10 +71,20 @@ impl Front {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load } = &*self.house;
         let door = door(request.uri().path());
-        let mut line = Line::begin(door, request.uri().path(), ostiary);
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
+        let entered = match door {
+            Door::Guarded(policy) => load.enter(policy, || ostiary.world().now()).map(Some),
+            // Health is asked for when there is much to do, too.
+            Door::Open | Door::Missing => Ok(None),
+        };
+        let _under_way = match entered {
+            Ok(under_way) => under_way,
+            // Not told in the log one by one: that would be work as well.
+            Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
+        };
+        let mut line = Line::begin(door, request.uri().path(), ostiary);
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let root_key = &mut line.root_key;
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
@@ -93,15 +105,11 @@ impl Front {
             AssertUnwindSafe(within(deadline, work)).catch_unwind().await
         };
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
-        let (mut response, error) = match outcome {
+        let (response, error) = match outcome {
             Ok(response) => with_details(response, door, &request_id),
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
-        if let Ok(mut value) = HeaderValue::from_str(&request_id) {
-            // No two calls have the same: it is not worth a place in the table of headers that connections have.
-            value.set_sensitive(true);
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
+        let response = with_id(response, &request_id);
         line.write(&request_id, response.headers(), error.as_ref());
         response
     }
@@ -178,6 +186,16 @@ async fn within<T>(
         Some(Duration::ZERO) => Err(Error::DeadlineExceeded),
         Some(deadline) => Box::pin(tokio::time::timeout(deadline, work)).await.unwrap_or(Err(Error::DeadlineExceeded)),
     }
+}
+
+/// The response with the id of its request.
+fn with_id(mut response: Response<Body>, request_id: &str) -> Response<Body> {
+    if let Ok(mut value) = HeaderValue::from_str(request_id) {
+        // No two calls have the same: it is not worth a place in the table of headers that connections have.
+        value.set_sensitive(true);
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
 }
 
 /// The response with its error, if it is one, told in full.

@@ -108,13 +108,15 @@ fn write(directory: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
 }
 
 /// Tells where the first root key is for as long as it lies there, and how to make a first call with it.
-pub fn remind(directory: &Path, listen: &[Address]) {
-    let listen = listen.first().map(ToString::to_string).unwrap_or_default();
+pub fn remind(directory: &Path, listen: &[Address], encrypted: bool) {
+    let listen = listen.first();
+    let plaintext = if encrypted && matches!(listen, Some(Address::Tcp(_))) { "" } else { "-plaintext " };
+    let listen = listen.map(ToString::to_string).unwrap_or_default();
     let path: PathBuf = directory.join(FILE);
     if path.exists() {
         tracing::warn!(
             "the first root key is in {path}: take it and remove the file. A first call: \
-             OSTIARY_ROOT_KEY=$(cat {path}) grpcurl -plaintext -expand-headers \
+             OSTIARY_ROOT_KEY=$(cat {path}) grpcurl {plaintext}-expand-headers \
              -H 'authorization: Bearer ${{OSTIARY_ROOT_KEY}}' {listen} ostiary.v1.RootKeyService/WhoAmI",
             path = path.display()
         );

@@ -109,6 +109,7 @@ impl Golden {
             ostiary::rpc::services(&self.ostiary, health, &CancellationToken::new()),
             Arc::clone(&self.ostiary),
             TrustedProxies::default(),
+            8_192,
         );
         (front.facing(Some("192.0.2.1".parse().unwrap())), Same { secret: self.first.clone(), idempotency_key: None })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostiary::config::address::Address;
+use ostiary::config::bounds::Bounds;
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
@@ -169,7 +170,7 @@ async fn serve(
 pub fn tcp(running: &Running) -> SocketAddr {
     let tcp = |address: &Address| match address {
         Address::Tcp(address) => Some(*address),
-        Address::Unix(_) => None,
+        Address::Unix(_) | Address::Systemd => None,
     };
     running.addresses.iter().find_map(tcp).unwrap()
 }
@@ -179,8 +180,10 @@ pub fn serving(sweeping: Sweeping) -> Serving {
     let addresses = vec!["127.0.0.1:0".parse().unwrap()];
     Serving {
         addresses,
+        handed: Vec::new(),
+        tls: None,
         proxies: TrustedProxies::default(),
-        drain: Duration::from_secs(5),
+        bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
         sweeping,
         crew: Crew::here(),
     }

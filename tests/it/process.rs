@@ -93,9 +93,14 @@ impl Place {
 
     /// A process with these arguments and nothing of this one's environment.
     pub fn spawn(&self, arguments: &[&str]) -> Process {
+        Process::spawn(self.command(arguments))
+    }
+
+    /// The same, which can be changed before it is spawned.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(OSTIARY);
-        command.args(arguments).env_clear().current_dir(self.directory.path());
-        Process::spawn(command)
+        command.args(arguments).env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
+        command
     }
 
     /// Runs a command to its end.
@@ -104,7 +109,7 @@ impl Place {
     }
 
     /// The arguments that serve this place on a free port, with others.
-    fn serving<'a>(data: &'a str, others: &[&'a str]) -> Vec<&'a str> {
+    pub fn serving<'a>(data: &'a str, others: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec!["serve", "--data-dir", data];
         if !others.contains(&"--listen") {
             arguments.extend(["--listen", "127.0.0.1:0"]);
@@ -135,8 +140,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = Reader::new(child.stdout.take().unwrap());
         let stderr = Reader::new(child.stderr.take().unwrap());
@@ -207,7 +212,7 @@ pub struct Server {
 }
 
 impl Server {
-    fn await_serving(mut process: Process) -> Self {
+    pub fn await_serving(mut process: Process) -> Self {
         let address = await_some("server", || {
             let log = process.log();
             if process.has_ended() {

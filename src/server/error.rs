@@ -1,0 +1,71 @@
+//! Why the server does not run, in words that say what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::tls::Unusable;
+use crate::config::address::Address;
+use crate::error::Error;
+use crate::store::Failure;
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory can't be used.
+    #[error("{path}: {why}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The store can't be opened.
+    #[error("the store can't be opened: {0}")]
+    Store(#[from] Failure),
+    /// The product can't be opened.
+    #[error("the store can't be used: {0:?}")]
+    Product(Error),
+    /// The threads that serve can't be started.
+    #[error("no threads could be started: {0}")]
+    Threads(io::Error),
+    /// The address can't be listened on.
+    #[error("--listen {address}: {error}{}", remedy(error))]
+    Listen {
+        /// Which.
+        address: Address,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The sockets that systemd passes can't be used.
+    #[error("--listen systemd: {why}")]
+    Systemd {
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// An address that systemd passes is one that the configuration forbids.
+    #[error("{0}")]
+    Exposed(String),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Certificate(#[from] Unusable),
+    /// The signals that stop the server can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(io::Error),
+}
+
+/// What helps against it.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; something listens there already: stop it, or listen elsewhere",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: listen on one that it has",
+        io::ErrorKind::PermissionDenied => "; this user may not listen there: choose a port above 1023 or another path",
+        io::ErrorKind::NotFound => "; the directory of the socket is missing: make it",
+        _ => "",
+    }
+}
+
+impl From<Error> for ServeError {
+    fn from(error: Error) -> Self {
+        Self::Product(error)
+    }
+}
