@@ -1,5 +1,6 @@
-//! Every flag and variable, documented, defaulted and checked.
+//! Every flag, variable and key of the file, documented, defaulted and checked.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,11 @@ use crate::domain::network::AllowList;
 
 pub mod address;
 pub mod bounds;
+mod file;
+mod settling;
 pub mod tls;
+
+pub use settling::{Misuse, Settings};
 
 use address::Address;
 use bounds::Bounds;
@@ -32,13 +37,31 @@ pub enum Command {
     /// The first start makes the operator workspace `default` and its first root key, whose secret it writes to
     /// `first-root-key` in the data directory.
     Serve(Box<Config>),
+    /// Look at the configuration that `serve` would have, without serving.
+    #[command(subcommand)]
+    Config(Look),
     /// Print a new root key, for --first-root-key-file. It means nothing until a server adopts it.
     GenerateRootKey,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum Look {
+    /// Say whether it can be served, and if not, why not. Certificates are looked at too.
+    Check(Box<Config>),
+    /// Print all that counts, as a file that says the same, and where each value comes from.
+    Show(Box<Config>),
 }
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
+    /// A file in TOML with values for the other flags: their names without the dashes, `data-dir = "/var/lib/ostiary"`.
+    ///
+    /// A flag or a variable overrules the file. Lists are arrays.
+    #[arg(long, env = "OSTIARY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Where to listen: an address and a port, `unix:` and the path of a socket, or `systemd` for the sockets that it
     /// passes. May be given more than once, in the variable separated by commas.
     ///
@@ -108,7 +131,7 @@ pub struct Config {
     /// What is logged: error, warn, info, debug or trace; or a filter such as `info,ostiary::sweep=debug`.
     ///
     /// Only ostiary's own lines are ever written, never those of the libraries below it.
-    #[arg(long, env = "OSTIARY_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    #[arg(long, env = "OSTIARY_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = level)]
     pub log_level: String,
 }
 
@@ -121,12 +144,40 @@ pub enum LogFormat {
     Json,
 }
 
-impl Config {
-    /// What can't be served as configured.
+/// Values that don't go together.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The key whose value should be another one.
+    pub key: &'static str,
+    /// Which value, what is wrong with it, and what to do.
+    pub why: String,
+}
+
+impl CommandLine {
+    /// The command line of this process, with what variables and the file say besides. All of it has been checked.
     ///
     /// # Errors
-    /// A sentence that names the flag and the remedy.
-    pub fn check(&self) -> Result<(), String> {
+    /// What can't be followed.
+    pub fn read() -> Result<(Self, Settings), Misuse> {
+        Self::read_from(std::env::args_os().collect())
+    }
+
+    /// The same for a command line that begins with the name of the program.
+    ///
+    /// # Errors
+    /// What can't be followed.
+    pub fn read_from(arguments: Vec<OsString>) -> Result<(Self, Settings), Misuse> {
+        let (line, settings) = settling::settle(&arguments)?;
+        if let Command::Serve(config) | Command::Config(Look::Check(config) | Look::Show(config)) = &line.command {
+            let told = |Misfit { key, why }| Misuse::Setting(format!("{} {why}", settings.name(key)));
+            config.check().map_err(told)?;
+        }
+        Ok((line, settings))
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<(), Misfit> {
         self.tls.files()?;
         self.check_exposure(&self.listen)
     }
@@ -135,17 +186,30 @@ impl Config {
     ///
     /// # Errors
     /// A sentence that names the address and the remedy.
-    pub fn check_exposure(&self, addresses: &[Address]) -> Result<(), String> {
+    pub fn check_exposure(&self, addresses: &[Address]) -> Result<(), Misfit> {
         let harmless = self.allow_plaintext || self.tls.tls_cert.is_some();
         match addresses.iter().find(|address| address.is_reachable_from_outside() && !harmless) {
             None => Ok(()),
-            Some(address) => Err(format!(
-                "--listen {address}: other machines can reach that address, and nothing is encrypted; give a certificate \
-                 with --tls-cert and --tls-key, listen on a loopback address, or set --allow-plaintext if the network \
-                 is trusted"
-            )),
+            Some(address) => {
+                let why = format!(
+                    "{address}: other machines can reach that address, and nothing is encrypted; give a certificate with \
+                     --tls-cert and --tls-key, listen on a loopback address, or set --allow-plaintext if the network is \
+                     trusted"
+                );
+                Err(Misfit { key: "listen", why })
+            }
         }
     }
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
+    std::env::var_os(name)
+}
+
+fn level(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn networks(text: &str) -> Result<AllowList, String> {
@@ -173,10 +237,12 @@ mod tests {
     use clap::CommandFactory;
 
     fn parse(arguments: &[&str]) -> Result<Box<Config>, String> {
-        let line = ["ostiary", "serve"].iter().chain(arguments);
-        match CommandLine::try_parse_from(line).map_err(|error| error.to_string())?.command {
-            Command::Serve(config) => config.check().map(|()| config),
-            Command::GenerateRootKey => Err("another command".to_owned()),
+        let line = ["ostiary", "serve"].iter().chain(arguments).map(Into::into).collect();
+        match CommandLine::read_from(line) {
+            Ok((CommandLine { command: Command::Serve(config) }, _)) => Ok(config),
+            Ok(_) => Err("another command".to_owned()),
+            Err(Misuse::Line(error)) => Err(error.to_string()),
+            Err(Misuse::Setting(why)) => Err(why),
         }
     }
 

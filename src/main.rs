@@ -3,12 +3,11 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
 use tracing_subscriber::prelude::*;
 
-use ostiary::config::{Command, CommandLine, Config, LogFormat};
+use ostiary::config::{Command, CommandLine, Config, LogFormat, Look, Misuse, Settings};
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::server;
 use ostiary::world::World;
@@ -22,8 +21,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    let (line, settings) = match CommandLine::read() {
+        Ok(read) => read,
+        Err(Misuse::Line(error)) => error.exit(),
+        Err(Misuse::Setting(complaint)) => return complain(&complaint, MISUSED),
+    };
+    match line.command {
         Command::Serve(config) => serve(*config),
+        Command::Config(look) => look_at(&look, &settings),
         Command::GenerateRootKey => {
             let secret = Secret::issue(&Prefix::root_key(), World::real(None).random());
             match writeln!(std::io::stdout(), "{}", secret.expose()) {
@@ -34,8 +39,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what is configured, or whether it can be served.
+fn look_at(look: &Look, settings: &Settings) -> ExitCode {
+    let said = match look {
+        Look::Show(_) => settings.to_string(),
+        Look::Check(config) => match server::rehearse(config) {
+            Ok(()) => "the configuration is good\n".to_owned(),
+            Err(error) => return complain(&error.to_string(), MISUSED),
+        },
+    };
+    match write!(std::io::stdout(), "{said}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("it could not be written: {error}"), 1),
+    }
+}
+
 fn serve(config: Config) -> ExitCode {
-    if let Err(complaint) = config.check().and_then(|()| start_log(&config)) {
+    if let Err(complaint) = start_log(&config) {
         return complain(&complaint, MISUSED);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -28,6 +28,7 @@ mod begun;
 mod caps;
 mod conversing;
 pub mod crew;
+mod data_directory;
 mod descriptors;
 mod entrance;
 mod error;
@@ -90,10 +91,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let handed = systemd::take(&config.listen)?;
     let addresses = handed.iter().map(Handed::address).collect::<io::Result<Vec<_>>>();
     let addresses = addresses.map_err(|error| ServeError::Systemd { why: error.to_string() })?;
-    config.check_exposure(&addresses).map_err(ServeError::Exposed)?;
+    config.check_exposure(&addresses).map_err(|misfit| ServeError::Systemd { why: misfit.why })?;
     let tls = read_certificate(&config)?;
     let directory = config.data_dir.clone();
-    first_root_key::prepare_directory(&directory)?;
+    data_directory::prepare(&directory)?;
     let (ostiary, world) = open(&config).await?;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
@@ -115,12 +116,21 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     Ok(running)
 }
 
+/// Looks at what the configuration names, and touches nothing.
+///
+/// # Errors
+/// What can't be used, with the remedy.
+pub fn rehearse(config: &Config) -> Result<(), ServeError> {
+    read_certificate(config)?;
+    if config.data_dir.exists() { data_directory::examine(&config.data_dir) } else { Ok(()) }
+}
+
 /// What connections are to be encrypted with, if they are.
 ///
 /// # Errors
 /// What can't be used, with the remedy.
-pub fn read_certificate(config: &Config) -> Result<Option<Arc<Tls>>, ServeError> {
-    match config.tls.files().map_err(ServeError::Exposed)? {
+fn read_certificate(config: &Config) -> Result<Option<Arc<Tls>>, ServeError> {
+    match config.tls.files().map_err(|misfit| ServeError::Misfit { key: misfit.key, why: misfit.why })? {
         Some(files) => Ok(Some(Arc::new(Tls::load(files, World::real(None).now())?))),
         None => Ok(None),
     }

@@ -4,12 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The flags, as messages name them.
-pub const CERT_FLAG: &str = "--tls-cert";
-/// The flag of the certificate's key.
-pub const KEY_FLAG: &str = "--tls-key";
-/// The flag of those whose clients are let in.
-pub const CLIENT_CA_FLAG: &str = "--tls-client-ca";
+use super::Misfit;
 
 /// What may be said of TLS.
 #[derive(Debug, Clone, Default, Args)]
@@ -48,16 +43,17 @@ impl TlsFlags {
     ///
     /// # Errors
     /// If one flag was given and not the other that it needs.
-    pub fn files(&self) -> Result<Option<TlsFiles>, String> {
+    pub fn files(&self) -> Result<Option<TlsFiles>, Misfit> {
+        let lacking = |key, why: &str| Err(Misfit { key, why: why.to_owned() });
         match self.clone() {
             Self { tls_cert: None, tls_key: None, tls_client_ca: None } => Ok(None),
             Self { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca: client_ca } => {
                 Ok(Some(TlsFiles { cert, key, client_ca }))
             }
-            Self { tls_cert: Some(_), tls_key: None, .. } => Err(format!("{CERT_FLAG} needs {KEY_FLAG} besides")),
-            Self { tls_cert: None, tls_key: Some(_), .. } => Err(format!("{KEY_FLAG} needs {CERT_FLAG} besides")),
+            Self { tls_cert: Some(_), tls_key: None, .. } => lacking("tls-cert", "needs --tls-key besides"),
+            Self { tls_cert: None, tls_key: Some(_), .. } => lacking("tls-key", "needs --tls-cert besides"),
             Self { tls_cert: None, tls_key: None, tls_client_ca: Some(_) } => {
-                Err(format!("{CLIENT_CA_FLAG} needs {CERT_FLAG} and {KEY_FLAG} besides"))
+                lacking("tls-client-ca", "needs --tls-cert and --tls-key besides")
             }
         }
     }

@@ -42,9 +42,14 @@ pub enum ServeError {
         /// Why not, and what to do.
         why: String,
     },
-    /// An address that systemd passes is one that the configuration forbids.
-    #[error("{0}")]
-    Exposed(String),
+    /// Values of the configuration don't go together.
+    #[error("--{key} {why}")]
+    Misfit {
+        /// The flag of one.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// The certificate can't be used.
     #[error(transparent)]
     Certificate(#[from] Unusable),

@@ -3,9 +3,9 @@
 //! It is written and synced before the store adopts it, so that a crash in between leaves a key that the next start
 //! adopts, never a store that nobody has a key for.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -14,47 +14,13 @@ use crate::domain::secret::{Prefix, Secret};
 use crate::world::World;
 
 use super::ServeError;
+use super::data_directory::{OTHERS, failed, refused};
 use crate::config::address::Address;
 
 /// Its name in the data directory.
 const FILE: &str = "first-root-key";
-/// The permission bits of group and others, none of which may be set.
-const OTHERS: u32 = 0o077;
 /// More than any root key has.
 const BYTES_MAX: u64 = 1_024;
-
-fn refused(path: &Path, why: impl Into<String>) -> ServeError {
-    ServeError::Directory { path: path.to_owned(), why: why.into() }
-}
-
-fn failed(path: &Path, doing: &str, error: &io::Error) -> ServeError {
-    refused(path, format!("{doing}: {error}"))
-}
-
-/// Makes the data directory if it is missing, and refuses one that others can look into.
-///
-/// # Errors
-/// What is wrong and what to do.
-pub fn prepare_directory(directory: &Path) -> Result<(), ServeError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| failed(directory, "the data directory can't be made", &error))?;
-    let metadata = directory.metadata().map_err(|error| failed(directory, "can't be looked at", &error))?;
-    if !metadata.is_dir() {
-        return Err(refused(directory, "the data directory is not a directory"));
-    }
-    if metadata.mode() & OTHERS != 0 {
-        let mode = metadata.mode() & 0o777;
-        let why = format!(
-            "other users can get into the data directory (mode {mode:04o}); run: chmod 700 {}",
-            directory.display()
-        );
-        return Err(refused(directory, why));
-    }
-    Ok(())
-}
 
 /// The secret that an empty store is to begin with: the operator's, else that of a start that was cut short, else a
 /// new one, which is then on disk.

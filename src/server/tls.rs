@@ -16,9 +16,13 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use x509_cert::der::Decode;
 
-use crate::config::tls::{CERT_FLAG, CLIENT_CA_FLAG, KEY_FLAG, TlsFiles};
+use crate::config::tls::TlsFiles;
 use crate::domain::time::Timestamp;
 
+/// The flags, as messages name them.
+const CERT_FLAG: &str = "--tls-cert";
+const KEY_FLAG: &str = "--tls-key";
+const CLIENT_CA_FLAG: &str = "--tls-client-ca";
 /// More than any of the files has.
 const BYTES_MAX: u64 = 1 << 20;
 /// The only protocol that is spoken.

@@ -8,6 +8,7 @@ mod apis;
 mod attenuation;
 mod audit;
 mod certificates;
+mod configuration;
 mod conventions;
 mod coverage;
 mod crash;

@@ -6,6 +6,9 @@ use ostiary::domain::{capability, key, namespace, network, permission, query, ro
 use ostiary::rpc::{self, policy, probing, rate_limits, throttle};
 use ostiary::service::{listing, windows};
 
+use crate::certificates::Authority;
+use crate::process::Place;
+
 const README: &str = include_str!("../../README.md");
 
 /// The rows of the first table after a heading, cell by cell.
@@ -34,12 +37,24 @@ fn the_configuration_chapter_has_every_flag_with_its_variable_and_default_and_no
             Some((flag, variable, default.filter(|_| takes_value).unwrap_or_else(|| absent.to_owned())))
         })
         .collect();
-    assert_eq!(known.len(), 19);
+    assert_eq!(known.len(), 20);
     let told: Vec<_> = table("## Configuration")
         .into_iter()
         .map(|row| (bare(&row[0]).to_owned(), bare(&row[1]).to_owned(), bare(&row[2]).to_owned()))
         .collect();
     assert_eq!(told, known);
+}
+
+#[test]
+fn the_file_on_the_page_is_one_that_can_be_served() {
+    let (_, rest) = README.split_once("```toml\n").unwrap();
+    let (file, _) = rest.split_once("```").unwrap();
+    let (place, authority) = (Place::new(), Authority::new());
+    authority.sign().write(&place);
+    let file = file.replace("/etc/ostiary/", &format!("{}/", place.path("").display()));
+    place.write("ostiary.toml", &file.replace("/var/lib/ostiary", "data"));
+    let checked = place.run(&["config", "check", "--config", "ostiary.toml"]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "the configuration is good\n"), "{checked:?}");
 }
 
 #[test]

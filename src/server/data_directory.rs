@@ -1,0 +1,63 @@
+//! The directory in which everything lies, for its owner alone.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::ServeError;
+
+/// The permission bits of group and others, none of which may be set.
+pub const OTHERS: u32 = 0o077;
+
+/// What can't be used, and why.
+pub fn refused(path: &Path, why: impl Into<String>) -> ServeError {
+    ServeError::Directory { path: path.to_owned(), why: why.into() }
+}
+
+/// What can't be used, for what the system says.
+pub fn failed(path: &Path, doing: &str, error: &io::Error) -> ServeError {
+    refused(path, format!("{doing}: {error}"))
+}
+
+/// Makes the data directory if it is missing, and refuses one that can't be used.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn prepare(directory: &Path) -> Result<(), ServeError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        let why = format!(
+            "the data directory can't be made: {error}; make it for this user alone, or name another with --data-dir"
+        );
+        refused(directory, why)
+    })?;
+    examine(directory)
+}
+
+/// Refuses a data directory that others can look into, or that nothing can be written to.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn examine(directory: &Path) -> Result<(), ServeError> {
+    let metadata = directory.metadata().map_err(|error| failed(directory, "can't be looked at", &error))?;
+    if !metadata.is_dir() {
+        return Err(refused(directory, "the data directory is not a directory; name another with --data-dir"));
+    }
+    if metadata.mode() & OTHERS != 0 {
+        let mode = metadata.mode() & 0o777;
+        let why = format!(
+            "other users can get into the data directory (mode {mode:04o}); run: chmod 700 {}",
+            directory.display()
+        );
+        return Err(refused(directory, why));
+    }
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        let why = format!(
+            "the data directory can't be written to: {error}; give it to the user that runs ostiary, or name another \
+             with --data-dir"
+        );
+        refused(directory, why)
+    })
+}
