@@ -1,7 +1,7 @@
 //! The standard health service, whose streams end when the server closes.
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -30,11 +30,11 @@ impl Health for Wellbeing {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let news = self.known.watch(request).await?.into_inner();
         let told = stream::unfold((news, self.closing.clone()), |(mut news, closing)| async move {
-            // The last news is that nothing works any more: it is told before the stream ends.
             let next = tokio::select! {
                 biased;
                 next = news.next() => next,
-                () = closing.cancelled() => None,
+                // The last news is that nothing works any more. It came before this, so it is there by now.
+                () = closing.cancelled() => news.next().now_or_never().flatten(),
             };
             next.map(|next| (next, (news, closing)))
         });

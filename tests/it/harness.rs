@@ -351,7 +351,7 @@ pub fn fields(status: &Status) -> Vec<String> {
 
 /// Messages as they are.
 #[derive(Default, Clone, Copy)]
-struct Bytes;
+pub struct Bytes;
 
 impl tonic::codec::Codec for Bytes {
     type Encode = Vec<u8>;

@@ -23,7 +23,7 @@ async fn over(socket: PathBuf) -> Channel {
 }
 
 /// Who calls over a socket, by the server's own word.
-async fn who(socket: PathBuf, secret: &str) -> String {
+pub async fn who(socket: PathBuf, secret: &str) -> String {
     let mut request = Request::new(WhoAmIRequest::default());
     request.metadata_mut().insert("authorization", format!("Bearer {secret}").parse().unwrap());
     let mut root_keys = RootKeyServiceClient::new(over(socket).await);

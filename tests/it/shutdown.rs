@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::Client;
+use crate::certificates::Authority;
+use crate::harness::{Client, reason};
 use crate::process::{Place, Server, await_some};
 use futures::StreamExt;
 use ostiary::pb::v1 as pb;
@@ -205,4 +206,50 @@ fn a_connection_that_says_nothing_is_cut() {
     let mut silent = std::net::TcpStream::connect(server.address).unwrap();
     silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     assert_eq!(std::io::Read::read(&mut silent, &mut [0; 1]).unwrap(), 0, "the server hangs up, and has said nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_without_an_end_are_ended_encrypted_or_not() {
+    let authority = Authority::new();
+    for encrypted in [false, true] {
+        let place = Place::new();
+        authority.sign().write(&place);
+        let flags = ["--drain", "10m", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+        let server = place.serve(if encrypted { &flags } else { &flags[..2] });
+        let secret = place.first_root_key();
+        let client = if encrypted {
+            crate::tls::encrypted(server.address, &authority, None, &secret).await.unwrap()
+        } else {
+            server.client(&secret).await
+        };
+        let mut health = HealthClient::new(client.channel.clone());
+        let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        until(&mut watch, ServingStatus::Serving).await;
+        let questions = futures::stream::pending::<pb::StreamVerifyKeysRequest>();
+        let mut verdicts = client.keys().stream_verify_keys(questions).await.unwrap().into_inner();
+        server.process.signal(Signal::TERM);
+        until(&mut watch, ServingStatus::NotServing).await;
+        assert!(watch.next().await.is_none(), "the last news, then the end");
+        let ended = verdicts.next().await.unwrap().unwrap_err();
+        assert_eq!(reason(&ended), "SHUTTING_DOWN");
+        let ended = server.process.ended();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stderr.contains("are cut"), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_pause_health_says_no_and_calls_are_still_taken() {
+    let place = Place::new();
+    let server = place.serve(&["--drain-pause", "3s"]);
+    let client = server.client(&place.first_root_key()).await;
+    let mut watch = watch(&server, "").await;
+    until(&mut watch, ServingStatus::Serving).await;
+    server.process.signal(Signal::TERM);
+    until(&mut watch, ServingStatus::NotServing).await;
+    let late = server.client(&place.first_root_key()).await;
+    late.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
+    client.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
+    drop((late, client, watch));
+    assert_eq!(server.process.ended().code, Some(0));
 }

@@ -26,7 +26,7 @@ use crate::process::{Place, Server};
 const CERTIFIED: [&str; 4] = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
 
 /// A client that trusts this authority, and shows its own certificate if it has one.
-async fn encrypted(
+pub async fn encrypted(
     address: SocketAddr,
     trusted: &Authority,
     own: Option<&Signed>,
