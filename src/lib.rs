@@ -17,7 +17,7 @@
 //!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
 //!                                redb · memory (tests)
 //!   world: time and randomness, injected.   sweep: loops around verbs of the service.
-//!   server: puts it together, serves, takes it apart.   main: reads the configuration, calls server.
+//!   server: puts it together, serves, takes it apart.   config: flags, variables, a file.   main: reads it, calls server.
 //! ```
 //!
 //! Dependencies point right and down only; a test enforces it. Layers first, resources second: what concerns roles on
@@ -26,7 +26,9 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`server`] takes the connection; [`rpc::front`] gives the call its id, its deadline and its line in the log.
+//! 1. [`server`] takes the connection if there is room, and agrees with its client on encryption, if there is any, and on
+//!    HTTP/2. [`rpc::front`] refuses the call if too many are under way, else gives it its id, its deadline and its line in
+//!    the log.
 //! 2. [`rpc::gate`] recognises the root key before the message is decoded and compares it with the method's policy,
 //!    which the proto declares. The header goes no further.
 //! 3. The handler, in `rpc`, turns the message into a draft that is right by construction, or tells every flaw at once.

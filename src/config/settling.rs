@@ -96,8 +96,8 @@ impl Settings {
                 Some(ValueSource::EnvVariable) => {
                     Origin::Variable(flag.get_env().unwrap_or_default().to_string_lossy().into_owned())
                 }
-                _ if in_file => Origin::File(said.path.clone()),
-                _ => Origin::Default,
+                Some(_) | None if in_file => Origin::File(said.path.clone()),
+                Some(_) | None => Origin::Default,
             };
             let value = if is_switch(flag) {
                 Some(Value::Boolean(matches.get_flag(flag.get_id().as_str())))

@@ -55,7 +55,8 @@ where
     let ended = match socket {
         Socket::Tcp(stream, peer) => match (TcpStream::from_std(stream), &terms.tls) {
             (Ok(stream), None) if speaks(&stream, &terms).await => exchange(stream, front(Some(peer)), terms).await,
-            (Ok(stream), Some(tls)) => match terms.in_time(encrypt(stream, tls)).await {
+            // What encryption needs does not weigh on those that have none.
+            (Ok(stream), Some(tls)) => match terms.in_time(Box::pin(encrypt(stream, tls))).await {
                 Ok(Some(stream)) => Box::pin(exchange(stream, front(Some(peer)), terms)).await,
                 Ok(None) => return,
                 Err(error) => {

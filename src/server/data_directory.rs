@@ -27,12 +27,14 @@ pub fn failed(path: &Path, doing: &str, error: &io::Error) -> ServeError {
 /// # Errors
 /// What is wrong and what to do.
 pub fn prepare(directory: &Path) -> Result<(), ServeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-        let why = format!(
-            "the data directory can't be made: {error}; make it for this user alone, or name another with --data-dir"
-        );
-        refused(directory, why)
-    })?;
+    if !directory.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+            let why = format!(
+                "the data directory can't be made: {error}; make it for this user alone, or name another with --data-dir"
+            );
+            refused(directory, why)
+        })?;
+    }
     examine(directory)
 }
 

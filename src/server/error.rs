@@ -20,7 +20,7 @@ pub enum ServeError {
         why: String,
     },
     /// The store can't be opened.
-    #[error("the store can't be opened: {0}")]
+    #[error("the store can't be opened: {failure}{}", other_process(.0), failure = .0)]
     Store(#[from] Failure),
     /// The product can't be opened.
     #[error("the store can't be used: {0:?}")]
@@ -56,6 +56,23 @@ pub enum ServeError {
     /// The signals that stop the server can't be received.
     #[error("signals can't be received: {0}")]
     Signals(io::Error),
+}
+
+/// What helps if the store belongs to another process.
+fn other_process(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Unavailable(why) if why.starts_with("another process has ") => {
+            "; stop that one first, or name another directory with --data-dir"
+        }
+        Failure::Unavailable(_)
+        | Failure::Unknown(_)
+        | Failure::Overloaded
+        | Failure::Closed
+        | Failure::TooLarge { .. }
+        | Failure::Corrupt(_)
+        | Failure::Panicked
+        | Failure::Compacted => "",
+    }
 }
 
 /// What helps against it.

@@ -42,6 +42,7 @@ mod root_keys;
 mod secrecy;
 mod shutdown;
 mod story;
+mod surroundings;
 mod systemd;
 mod throttle;
 mod tidy;
