@@ -17,7 +17,7 @@
 //!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
 //!                                redb · memory (tests)
 //!   world: time and randomness, injected.   sweep: loops around verbs of the service.
-//!   server: puts it together, serves, takes it apart.   config: flags, variables, a file.   main: reads it, calls server.
+//!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: the command line.
 //! ```
 //!
 //! Dependencies point right and down only; a test enforces it. Layers first, resources second: what concerns roles on

@@ -95,7 +95,7 @@ impl Attacker {
     }
 
     /// Whether the server hangs up, whatever it says before.
-    pub fn is_hung_up_on(mut self) -> bool {
+    pub fn is_hung_up_on(&mut self) -> bool {
         let mut buffer = [0; 4_096];
         loop {
             match self.0.read(&mut buffer) {
