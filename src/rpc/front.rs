@@ -25,7 +25,7 @@ use crate::service::{Ostiary, Stopwatch};
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
-use super::shedding::Load;
+use super::shedding::{Load, UnderWay};
 use super::throttle::Throttle;
 use super::{Services, status};
 
@@ -53,6 +53,16 @@ struct House {
     load: Load,
 }
 
+impl House {
+    /// Counts a call in, unless there is too much to do. Health is asked for when there is, too.
+    fn enter(&self, door: Door) -> Result<Option<UnderWay<'_>>, Error> {
+        match door {
+            Door::Guarded(policy) => self.load.enter(policy, || self.ostiary.world().now()).map(Some),
+            Door::Open | Door::Missing => Ok(None),
+        }
+    }
+}
+
 impl Front {
     /// A front before these services, that lets in at most so many calls at a time.
     pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies, calls_max: u32) -> Self {
@@ -71,15 +81,10 @@ impl Front {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies, load } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load: _ } = &*self.house;
         let door = door(request.uri().path());
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
-        let entered = match door {
-            Door::Guarded(policy) => load.enter(policy, || ostiary.world().now()).map(Some),
-            // Health is asked for when there is much to do, too.
-            Door::Open | Door::Missing => Ok(None),
-        };
-        let _under_way = match entered {
+        let _under_way = match self.house.enter(door) {
             Ok(under_way) => under_way,
             // Not told in the log one by one: that would be work as well.
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),

@@ -12,6 +12,7 @@ use ostiary::pb::v1 as pb;
 use tokio::task::JoinHandle;
 
 use crate::bounds::from;
+use crate::certificates::Authority;
 use crate::harness::Client;
 use crate::process::{Place, Server};
 use frames::Attacker;
@@ -27,6 +28,7 @@ const CALM_CALLS: usize = 50;
 struct Siege {
     place: Place,
     server: Server,
+    authority: Option<Authority>,
     before: u64,
     over: Arc<AtomicBool>,
     calm: JoinHandle<usize>,
@@ -34,9 +36,20 @@ struct Siege {
 
 impl Siege {
     async fn begin(flags: &[&str]) -> Self {
+        Self::around(None, flags).await
+    }
+
+    /// With a certificate of this authority, if there is one.
+    async fn around(authority: Option<Authority>, flags: &[&str]) -> Self {
         let place = Place::new();
-        let server = place.serve(flags);
-        let client = server.client(&place.first_root_key()).await;
+        let server = match &authority {
+            None => place.serve(flags),
+            Some(authority) => {
+                authority.sign().write(&place);
+                place.serve(&[&crate::tls::CERTIFIED, flags].concat())
+            }
+        };
+        let client = client(&server, authority.as_ref(), &place.first_root_key()).await;
         let api = client.api("documents").await;
         let secret = client.plain_key(&api, "customer").await.1;
         for _ in 0..CALM_CALLS {
@@ -45,7 +58,7 @@ impl Siege {
         let before = resident(&server);
         let over = Arc::new(AtomicBool::new(false));
         let calm = tokio::spawn(verify(client, secret, Arc::clone(&over)));
-        Self { place, server, before, over, calm }
+        Self { place, server, authority, before, over, calm }
     }
 
     fn address(&self) -> SocketAddr {
@@ -54,8 +67,8 @@ impl Siege {
 
     /// Somebody who comes anew is served as well, all verifications were answered, and the server is well.
     async fn end(self) {
-        let Self { place, server, before, over, calm } = self;
-        let newcomer = server.client(&place.first_root_key()).await;
+        let Self { place, server, authority, before, over, calm } = self;
+        let newcomer = client(&server, authority.as_ref(), &place.first_root_key()).await;
         newcomer.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
         over.store(true, Ordering::Relaxed);
         assert!(calm.await.unwrap() >= CALM_CALLS);
@@ -65,6 +78,13 @@ impl Siege {
         let ended = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+    }
+}
+
+async fn client(server: &Server, authority: Option<&Authority>, secret: &str) -> Client {
+    match authority {
+        None => server.client(secret).await,
+        Some(authority) => crate::tls::encrypted(server.address, authority, None, secret).await.unwrap(),
     }
 }
 
@@ -186,26 +206,32 @@ fn silent(address: SocketAddr, number: u32) -> Vec<TcpStream> {
     open
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_connections_that_say_nothing() {
+/// As many connections as this process may have, at most 4,000; other tests of it need some as well.
+fn many() -> u32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let descriptors = limit.current.unwrap_or(u64::MAX);
-    // Other tests of this process need some as well.
-    let number = u32::try_from(descriptors.saturating_sub(500).min(4_000)).unwrap().max(200);
-    let siege = Siege::begin(&[]).await;
-    let address = siege.address();
-    let open = beside(move || silent(address, number)).await;
-    assert_eq!(open.len(), number as usize);
-    let closed = beside(move || {
-        let closed = open.into_iter().filter_map(|mut silent| {
-            silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            silent.read(&mut [0; 1]).ok()
-        });
-        closed.filter(|read| *read == 0).count()
-    })
-    .await;
-    assert_eq!(closed, number as usize, "all are hung up on, and nothing was said to them");
-    siege.end().await;
+    u32::try_from(descriptors.saturating_sub(500).min(4_000)).unwrap().max(200)
+}
+
+/// Waits until all have been hung up on, and counts those that were told nothing before.
+fn hung_up_on(open: Vec<TcpStream>) -> usize {
+    let closed = open.into_iter().filter_map(|mut silent| {
+        silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        silent.read(&mut [0; 1]).ok()
+    });
+    closed.filter(|read| *read == 0).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_connections_that_say_nothing() {
+    for authority in [None, Some(Authority::new())] {
+        let siege = Siege::around(authority, &[]).await;
+        let (address, number) = (siege.address(), many());
+        let open = beside(move || silent(address, number)).await;
+        assert_eq!(open.len(), number as usize);
+        assert_eq!(beside(move || hung_up_on(open)).await, number as usize);
+        siege.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

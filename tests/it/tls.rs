@@ -23,7 +23,7 @@ use crate::harness::{Client, Headers};
 use crate::process::{Place, Server};
 
 /// The flags for a certificate that lies in a place.
-const CERTIFIED: [&str; 4] = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+pub const CERTIFIED: [&str; 4] = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
 
 /// A client that trusts this authority, and shows its own certificate if it has one.
 pub async fn encrypted(
