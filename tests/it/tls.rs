@@ -53,7 +53,7 @@ fn certified(place: &Place, authority: &Authority, others: &[&str]) -> (Server, 
     (server, secret)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_network_is_encrypted_and_a_unix_socket_beside_it_stays_plain() {
     let (place, authority) = (Place::new(), Authority::new());
     let socket = place.path("socket");
@@ -100,7 +100,7 @@ async fn agreed(
     Ok(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_versions_of_tls_agree_on_http2_and_on_nothing_else() {
     let (place, authority) = (Place::new(), Authority::new());
     let (server, _) = certified(&place, &authority, &[]);
@@ -111,7 +111,7 @@ async fn both_versions_of_tls_agree_on_http2_and_on_nothing_else() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_without_a_certificate_of_the_right_authority_are_not_let_in() {
     let (place, authority, of_clients) = (Place::new(), Authority::new(), Authority::new());
     place.write("clients.pem", &of_clients.pem);
@@ -159,7 +159,7 @@ fn who_does_not_get_done_with_beginning_is_hung_up_on() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_agreed_on_encryption_and_then_says_too_little_is_hung_up_on() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (place, authority) = (Place::new(), Authority::new());

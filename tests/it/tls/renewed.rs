@@ -14,7 +14,7 @@ fn await_said(server: &Server, what: &str, times: usize) {
     await_some(what, || (server.process.log().matches(what).count() == times).then_some(()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_sighup_new_connections_get_the_new_certificate_and_old_ones_go_on() {
     let (place, old, new) = (Place::new(), Authority::new(), Authority::new());
     let (server, secret) = certified(&place, &old, &[]);
@@ -31,7 +31,7 @@ async fn at_sighup_new_connections_get_the_new_certificate_and_old_ones_go_on() 
     assert_eq!(server.stop().code, Some(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_certificate_is_complained_of_once_and_a_good_one_after_it_is_taken() {
     let (place, old, new) = (Place::new(), Authority::new(), Authority::new());
     let (server, secret) = certified(&place, &old, &[]);
@@ -51,7 +51,7 @@ async fn a_bad_certificate_is_complained_of_once_and_a_good_one_after_it_is_take
     assert!(log.contains("is not the key of the first certificate in cert.pem"), "{log}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_another_authority_are_let_in_once_it_has_taken_the_place_of_the_former() {
     let (place, authority, former, latter) = (Place::new(), Authority::new(), Authority::new(), Authority::new());
     place.write("clients.pem", &former.pem);
