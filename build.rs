@@ -44,6 +44,9 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
     let pool = compiler.descriptor_pool();
     let redacted = redacted(&pool);
     let served = serve == Serve::Yes;
+    let mut config = prost_build::Config::new();
+    // What is printed of a message is found by its name.
+    config.enable_type_names();
     tonic_prost_build::configure()
         // Answers about keys come by the hundred; what few of them carry does not make all of them large.
         .boxed(".ostiary.v1.Verdict.identity")
@@ -55,7 +58,7 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
         .disable_comments(["."])
         .extern_path(".google.rpc", "::tonic_types::pb")
         .skip_debug(redacted.keys())
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     if served {
         std::fs::write(out.join("ostiary.v1.binpb"), compiler.encode_file_descriptor_set())?;
         std::fs::write(out.join("redacted.rs"), redacted_debug(&redacted)?)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli;
 use crate::domain::network::AllowList;
 
 pub mod address;
@@ -22,7 +23,7 @@ use tls::TlsFlags;
 
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
 #[derive(Debug, Parser)]
-#[command(name = "ostiary", version, propagate_version = true)]
+#[command(name = "ostiary", version, propagate_version = true, after_help = cli::EXIT_CODES, after_long_help = cli::guide())]
 pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
@@ -42,6 +43,9 @@ pub enum Command {
     Config(Look),
     /// Print a new root key, for --first-root-key-file. It means nothing until a server adopts it.
     GenerateRootKey,
+    /// Something to ask of a server.
+    #[command(flatten)]
+    Client(Box<cli::Command>),
 }
 
 /// What to do with the configuration.
@@ -203,7 +207,7 @@ impl Config {
 }
 
 /// A variable of the environment.
-fn variable(name: &str) -> Option<OsString> {
+pub fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
     std::env::var_os(name)
 }

@@ -17,7 +17,8 @@
 //!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
 //!                                redb · memory (tests)
 //!   world: time and randomness, injected.   sweep: loops around verbs of the service.
-//!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: the command line.
+//!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: calls server or cli.
+//!   cli: a client of the API like any other; it knows the messages in pb, and nothing of rpc, service and store.
 //! ```
 //!
 //! Dependencies point right and down only; a test enforces it. Layers first, resources second: what concerns roles on
@@ -41,8 +42,8 @@
 //! # Invariants, as absences
 //!
 //! - Nothing in [`domain`] waits, fails for outside reasons, or knows the time.
-//! - Nothing but [`rpc`] knows gRPC; nothing but `store/*` knows an engine; nothing but [`world`] asks for the time or
-//!   for randomness.
+//! - Nothing but [`rpc`], and [`cli`] from the other side, knows gRPC; nothing but `store/*` knows an engine; nothing
+//!   but [`world`] asks for the time or for randomness.
 //! - Nothing that a caller asked for is written except through `Ostiary::change`, so nothing is unpermitted or unlogged.
 //! - Whether a key is good never depends on whether the sweep has run.
 //! - No write is acknowledged before it is durable. No verdict is kept for the next question, and no record that is
@@ -75,6 +76,7 @@
 
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;

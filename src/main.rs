@@ -1,13 +1,15 @@
-//! The command line: configuration, then the log, then the server.
+//! The command line: a server with its configuration and log, or a command for one that runs elsewhere.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
 use tracing_subscriber::prelude::*;
 
-use ostiary::config::{Command, CommandLine, Config, LogFormat, Look, Misuse, Settings};
+use ostiary::cli;
+use ostiary::config::{self, Command, CommandLine, Config, LogFormat, Look, Misuse, Settings};
 use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::server;
 use ostiary::world::World;
@@ -21,6 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Err(complaint) = cli::refuse_secrets(std::env::args_os()) {
+        return complain(&complaint, MISUSED);
+    }
     let (line, settings) = match CommandLine::read() {
         Ok(read) => read,
         Err(Misuse::Line(error)) => error.exit(),
@@ -35,6 +40,11 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => complain(&format!("the new root key could not be written: {error}"), 1),
             }
+        }
+        Command::Client(command) => {
+            server::keep_out_of_core_dumps();
+            let (world, grammar) = (World::real(None), CommandLine::command());
+            cli::run(*command, &cli::Surroundings { world: &world, variable: &config::variable, grammar })
         }
     }
 }

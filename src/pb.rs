@@ -1,6 +1,6 @@
 //! Code generated from the protos, and the two ways in which both users of it meet free-form data.
 //!
-//! The public messages are for `rpc` alone, those of [`storage`] for `store` alone.
+//! The public messages are for `rpc` and `cli` alone, those of [`storage`] for `store` alone.
 
 #![allow(missing_docs, reason = "the protos carry the documentation, and reflection serves it")]
 

@@ -1,0 +1,217 @@
+//! `ostiary api`: named sets of keys.
+
+use clap::{Args, Subcommand};
+
+use crate::pb::v1 as pb;
+
+use super::Surroundings;
+use super::calling::Calling;
+use super::client::Client;
+use super::failure::Failure;
+use super::flags::{self, ChangedNetworks, Mask, Removal, Terms, Trial};
+use super::output::{Column, Output};
+use super::paging::{Page, Wanted};
+
+/// What a list of APIs shows.
+const COLUMNS: [Column; 7] = [
+    ("ID", "api_id"),
+    ("NAME", "name"),
+    ("PREFIX", "default_prefix"),
+    ("TTL", "default_ttl"),
+    ("KEYS", "key_count"),
+    ("PROTECTED", "delete_protection"),
+    ("CREATED", "create_time"),
+];
+
+/// APIs.
+#[derive(Debug, Args)]
+pub struct Apis {
+    #[command(flatten)]
+    calling: Calling,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create an API.
+    Create(Create),
+    /// List APIs.
+    List(List),
+    /// Show an API.
+    Show {
+        /// The API's id, `api_…`.
+        api_id: String,
+    },
+    /// Change an API.
+    Update(Update),
+    /// Delete an API with all its keys, at once and for good.
+    Delete {
+        /// The API's id, `api_…`.
+        api_id: String,
+
+        #[command(flatten)]
+        removal: Removal,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// What it is called, 3 to 255 characters.
+    #[arg(long)]
+    name: String,
+
+    /// What the secrets of its keys begin with, unless they are created with another: 1 to 15 characters of A-Z, a-z, 0-9
+    /// and _, such as acme_live. Without it, `key`.
+    #[arg(long, value_name = "PREFIX")]
+    default_prefix: Option<String>,
+
+    /// How long its keys live, unless they are created with another end: 1s to 100 years. Without it, for ever.
+    #[arg(long, value_name = "DURATION", value_parser = flags::span)]
+    default_ttl: Option<prost_types::Duration>,
+
+    /// Refuse to delete it.
+    #[arg(long)]
+    delete_protection: bool,
+
+    /// A network or address from which its keys may be used, such as 192.0.2.0/24. May be given more than once, at most
+    /// 100. Without it, from anywhere.
+    #[arg(long = "allowed-cidr", value_name = "NETWORK")]
+    allowed_cidrs: Vec<String>,
+
+    #[command(flatten)]
+    trial: Trial,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    wanted: Wanted,
+
+    /// Those whose name contains this, in upper or lower case.
+    #[arg(long, value_name = "TEXT")]
+    name_contains: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Update {
+    /// The API's id, `api_…`.
+    api_id: String,
+
+    /// The new name, 3 to 255 characters.
+    #[arg(long)]
+    name: Option<String>,
+
+    /// What the secrets of new keys begin with, unless they are created with another.
+    #[arg(long, value_name = "PREFIX")]
+    default_prefix: Option<String>,
+
+    /// How long new keys live, unless they are created with another end: 1s to 100 years.
+    #[arg(long, value_name = "DURATION", value_parser = flags::span)]
+    default_ttl: Option<prost_types::Duration>,
+
+    /// New keys live for ever, unless they are created with an end.
+    #[arg(long, conflicts_with = "default_ttl")]
+    no_default_ttl: bool,
+
+    /// Whether it is refused to delete it.
+    #[arg(long, value_name = "true|false")]
+    delete_protection: Option<bool>,
+
+    #[command(flatten)]
+    networks: ChangedNetworks,
+
+    #[command(flatten)]
+    terms: Terms,
+}
+
+impl Apis {
+    /// Does it.
+    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { calling, command } = self;
+        let output = calling.output();
+        if let Command::Delete { api_id, removal } = &command {
+            removal.ask(&format!("Delete {api_id} with all its keys?"))?;
+        }
+        let client = calling.client(surroundings).await?;
+        match command {
+            Command::Create(create) => create.run(&client, output).await,
+            Command::List(list) => list.run(&client, output).await,
+            Command::Show { api_id } => show(api_id, &client, output).await,
+            Command::Update(update) => update.run(&client, output).await,
+            Command::Delete { api_id, removal } => delete(api_id, removal.terms, &client, output).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+        let Self { name, default_prefix, default_ttl, delete_protection, allowed_cidrs, trial } = self;
+        let validate_only = trial.dry_run;
+        let request =
+            pb::CreateApiRequest { name, default_prefix, default_ttl, delete_protection, allowed_cidrs, validate_only };
+        let answer = client.change(request, async |request| client.apis().create_api(request).await).await?;
+        trial.remind(output);
+        output.object(&answer, "api")
+    }
+}
+
+impl List {
+    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+        let Self { wanted, name_contains } = self;
+        let answer = wanted.gather(async |Page { size, token }| {
+            let request = pb::ListApisRequest {
+                page_size: size,
+                page_token: token,
+                filter: Some(pb::ListApisFilter { name_contains: name_contains.clone() }),
+                min_revision: String::new(),
+            };
+            client.read(request, async |request| client.apis().list_apis(request).await).await
+        });
+        output.list(&answer.await?, "apis", &COLUMNS)
+    }
+}
+
+async fn show(api_id: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let request = pb::GetApiRequest { api_id, min_revision: String::new() };
+    let answer = client.read(request, async |request| client.apis().get_api(request).await).await?;
+    output.object(&answer, "api")
+}
+
+impl Update {
+    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+        let Self { api_id, name, default_prefix, default_ttl, no_default_ttl, delete_protection, networks, terms } =
+            self;
+        let mut mask = Mask::default();
+        mask.add("name", name.is_some());
+        mask.add("default_prefix", default_prefix.is_some());
+        mask.add("default_ttl", default_ttl.is_some() || no_default_ttl);
+        mask.add("delete_protection", delete_protection.is_some());
+        let allowed_cidrs = networks.change(&mut mask);
+        let Terms { etag, trial } = terms;
+        let request = pb::UpdateApiRequest {
+            api_id,
+            name,
+            default_prefix,
+            default_ttl,
+            delete_protection,
+            allowed_cidrs,
+            update_mask: mask.named()?,
+            etag,
+            validate_only: trial.dry_run,
+        };
+        let answer = client.change(request, async |request| client.apis().update_api(request).await).await?;
+        trial.remind(output);
+        output.object(&answer, "api")
+    }
+}
+
+async fn delete(api_id: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let Terms { etag, trial } = terms;
+    let request = pb::DeleteApiRequest { api_id: api_id.clone(), etag, validate_only: trial.dry_run };
+    let answer = client.change(request, async |request| client.apis().delete_api(request).await).await?;
+    output.whole(&answer)?;
+    trial.tell(output, &format!("deleted {api_id}"));
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! `ostiary identity`: your users or organisations, whose keys share rate limits.
+
+use clap::{Args, Subcommand};
+use prost_types::Struct;
+
+use crate::pb::v1 as pb;
+
+use super::Surroundings;
+use super::calling::Calling;
+use super::client::Client;
+use super::failure::Failure;
+use super::flags::{self, Mask, Removal, Terms, Trial};
+use super::limits;
+use super::output::{Column, Output};
+use super::paging::{Page, Wanted};
+
+/// What a list of identities shows.
+const COLUMNS: [Column; 5] = [
+    ("ID", "identity_id"),
+    ("EXTERNAL ID", "external_id"),
+    ("KEYS", "key_count"),
+    ("LIMITS", "rate_limits.name"),
+    ("CREATED", "create_time"),
+];
+
+/// Identities.
+#[derive(Debug, Args)]
+pub struct Identities {
+    #[command(flatten)]
+    calling: Calling,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create an identity.
+    Create {
+        /// What you call it yourself, 1 to 255 printable characters, such as user-4711; it never changes.
+        external_id: String,
+
+        /// Whatever you want to know about it: a JSON object, or `@` and the path of a file that holds one.
+        #[arg(long, value_name = "JSON", value_parser = flags::metadata)]
+        metadata: Option<Struct>,
+
+        /// A rate limit that all its keys share: name=NAME,limit=NUMBER,duration=DURATION, with ,auto-apply one that
+        /// counts every verification. May be given more than once, at most 20.
+        #[arg(long = "rate-limit", value_name = "LIMIT", value_parser = limits::stored)]
+        rate_limits: Vec<pb::RateLimit>,
+
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// List identities.
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+
+        /// Those whose external id contains this, in upper or lower case.
+        #[arg(long, value_name = "TEXT")]
+        external_id_contains: Option<String>,
+    },
+    /// Show an identity.
+    Show {
+        /// The identity's id, `id_…`, or its external id.
+        identity: String,
+    },
+    /// Change the metadata or the rate limits of an identity.
+    Update(Update),
+    /// Delete an identity, at once and for good. Its keys work on, without its rate limits.
+    Delete {
+        /// The identity's id, `id_…`, or its external id.
+        identity: String,
+
+        #[command(flatten)]
+        removal: Removal,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Update {
+    /// The identity's id, `id_…`, or its external id.
+    identity: String,
+
+    /// The new metadata, as a whole: a JSON object, or `@` and the path of a file that holds one.
+    #[arg(long, value_name = "JSON", value_parser = flags::metadata)]
+    metadata: Option<Struct>,
+
+    /// A rate limit that all its keys share: name=NAME,limit=NUMBER,duration=DURATION, with ,auto-apply one that counts
+    /// every verification. May be given more than once; all that it is to have must be given.
+    #[arg(long = "rate-limit", value_name = "LIMIT", value_parser = limits::stored)]
+    rate_limits: Vec<pb::RateLimit>,
+
+    /// It has no rate limits.
+    #[arg(long, conflicts_with = "rate_limits")]
+    no_rate_limits: bool,
+
+    #[command(flatten)]
+    terms: Terms,
+}
+
+impl Identities {
+    /// Does it.
+    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { calling, command } = self;
+        let output = calling.output();
+        if let Command::Delete { identity, removal } = &command {
+            removal.ask(&format!("Delete the identity {identity}?"))?;
+        }
+        let client = calling.client(surroundings).await?;
+        match command {
+            Command::Create { external_id, metadata, rate_limits, trial } => {
+                let validate_only = trial.dry_run;
+                let request = pb::CreateIdentityRequest { external_id, metadata, rate_limits, validate_only };
+                create(request, trial, &client, output).await
+            }
+            Command::List { wanted, external_id_contains } => list(wanted, external_id_contains, &client, output).await,
+            Command::Show { identity } => show(identity, &client, output).await,
+            Command::Update(update) => update.run(&client, output).await,
+            Command::Delete { identity, removal } => delete(identity, removal.terms, &client, output).await,
+        }
+    }
+}
+
+async fn create(
+    request: pb::CreateIdentityRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.identities().create_identity(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "identity")
+}
+
+async fn list(
+    wanted: Wanted,
+    external_id_contains: Option<String>,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = wanted.gather(async |Page { size, token }| {
+        let request = pb::ListIdentitiesRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(pb::ListIdentitiesFilter { external_id_contains: external_id_contains.clone() }),
+            min_revision: String::new(),
+        };
+        client.read(request, async |request| client.identities().list_identities(request).await).await
+    });
+    output.list(&answer.await?, "identities", &COLUMNS)
+}
+
+async fn show(identity: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let request = pb::GetIdentityRequest { identity, min_revision: String::new() };
+    let answer = client.read(request, async |request| client.identities().get_identity(request).await).await?;
+    output.object(&answer, "identity")
+}
+
+impl Update {
+    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+        let Self { identity, metadata, rate_limits, no_rate_limits, terms } = self;
+        let mut mask = Mask::default();
+        mask.add("metadata", metadata.is_some());
+        mask.add("rate_limits", no_rate_limits || !rate_limits.is_empty());
+        let Terms { etag, trial } = terms;
+        let request = pb::UpdateIdentityRequest {
+            identity,
+            metadata,
+            rate_limits,
+            update_mask: mask.named()?,
+            etag,
+            validate_only: trial.dry_run,
+        };
+        let answer = client.change(request, async |request| client.identities().update_identity(request).await).await?;
+        trial.remind(output);
+        output.object(&answer, "identity")
+    }
+}
+
+async fn delete(identity: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let Terms { etag, trial } = terms;
+    let request = pb::DeleteIdentityRequest { identity: identity.clone(), etag, validate_only: trial.dry_run };
+    let answer = client.change(request, async |request| client.identities().delete_identity(request).await).await?;
+    output.whole(&answer)?;
+    trial.tell(output, &format!("deleted the identity {identity}"));
+    Ok(())
+}

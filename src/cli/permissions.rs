@@ -1,0 +1,173 @@
+//! `ostiary permission`: what keys may do at your services.
+
+use clap::{Args, Subcommand};
+
+use crate::pb::v1 as pb;
+
+use super::Surroundings;
+use super::calling::Calling;
+use super::client::Client;
+use super::failure::Failure;
+use super::flags::{Mask, Removal, Terms, Trial};
+use super::output::{Column, Output};
+use super::paging::{Page, Wanted};
+
+/// What a list of permissions shows.
+const COLUMNS: [Column; 5] = [
+    ("ID", "permission_id"),
+    ("SLUG", "slug"),
+    ("NAME", "name"),
+    ("DESCRIPTION", "description"),
+    ("CREATED", "create_time"),
+];
+
+/// Permissions.
+#[derive(Debug, Args)]
+pub struct Permissions {
+    #[command(flatten)]
+    calling: Calling,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a permission.
+    Create {
+        /// Its slug, 1 to 128 characters of A-Z, a-z, 0-9 and ._:*/-, such as documents.read; it never changes.
+        /// `documents.*` covers everything below documents.
+        slug: String,
+
+        /// What it is called, at most 255 characters.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        name: String,
+
+        /// What it is for, at most 512 characters.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// List permissions.
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+
+        /// Those whose slug, name or description contains this, in upper or lower case.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
+    /// Show a permission.
+    Show {
+        /// The permission's id, `perm_…`, or its slug.
+        permission: String,
+    },
+    /// Change the name or the description of a permission.
+    Update {
+        /// The permission's id, `perm_…`, or its slug.
+        permission: String,
+
+        /// The new name, at most 255 characters.
+        #[arg(long)]
+        name: Option<String>,
+
+        /// What it is for, at most 512 characters.
+        #[arg(long)]
+        description: Option<String>,
+
+        #[command(flatten)]
+        terms: Terms,
+    },
+    /// Delete a permission, at once and for good. Roles and keys that have it lose it.
+    Delete {
+        /// The permission's id, `perm_…`, or its slug.
+        permission: String,
+
+        #[command(flatten)]
+        removal: Removal,
+    },
+}
+
+impl Permissions {
+    /// Does it.
+    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { calling, command } = self;
+        let output = calling.output();
+        if let Command::Delete { permission, removal } = &command {
+            removal.ask(&format!("Delete the permission {permission}?"))?;
+        }
+        let client = calling.client(surroundings).await?;
+        match command {
+            Command::Create { slug, name, description, trial } => {
+                let request = pb::CreatePermissionRequest { slug, name, description, validate_only: trial.dry_run };
+                create(request, trial, &client, output).await
+            }
+            Command::List { wanted, search } => list(wanted, search, &client, output).await,
+            Command::Show { permission } => show(permission, &client, output).await,
+            Command::Update { permission, name, description, terms } => {
+                let mut mask = Mask::default();
+                mask.add("name", name.is_some());
+                mask.add("description", description.is_some());
+                let update_mask = mask.named()?;
+                let Terms { etag, trial } = terms;
+                let validate_only = trial.dry_run;
+                let request =
+                    pb::UpdatePermissionRequest { permission, name, description, update_mask, etag, validate_only };
+                update(request, trial, &client, output).await
+            }
+            Command::Delete { permission, removal } => delete(permission, removal.terms, &client, output).await,
+        }
+    }
+}
+
+async fn create(
+    request: pb::CreatePermissionRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.permissions().create_permission(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "permission")
+}
+
+async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let answer = wanted.gather(async |Page { size, token }| {
+        let request = pb::ListPermissionsRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(pb::ListPermissionsFilter { search: search.clone() }),
+            min_revision: String::new(),
+        };
+        client.read(request, async |request| client.permissions().list_permissions(request).await).await
+    });
+    output.list(&answer.await?, "permissions", &COLUMNS)
+}
+
+async fn show(permission: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let request = pb::GetPermissionRequest { permission, min_revision: String::new() };
+    let answer = client.read(request, async |request| client.permissions().get_permission(request).await).await?;
+    output.object(&answer, "permission")
+}
+
+async fn update(
+    request: pb::UpdatePermissionRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.permissions().update_permission(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "permission")
+}
+
+async fn delete(permission: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let Terms { etag, trial } = terms;
+    let request = pb::DeletePermissionRequest { permission: permission.clone(), etag, validate_only: trial.dry_run };
+    let answer = client.change(request, async |request| client.permissions().delete_permission(request).await).await?;
+    output.whole(&answer)?;
+    trial.tell(output, &format!("deleted the permission {permission}"));
+    Ok(())
+}

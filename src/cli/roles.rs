@@ -1,0 +1,204 @@
+//! `ostiary role`: named sets of permissions that keys hold.
+
+use clap::{Args, Subcommand};
+
+use crate::pb::v1 as pb;
+
+use super::Surroundings;
+use super::calling::Calling;
+use super::client::Client;
+use super::failure::Failure;
+use super::flags::{Mask, Removal, Terms, Trial};
+use super::output::{Column, Output};
+use super::paging::{Page, Wanted};
+
+/// What a list of roles shows.
+const COLUMNS: [Column; 6] = [
+    ("ID", "role_id"),
+    ("NAME", "name"),
+    ("KEYS", "key_count"),
+    ("PERMISSIONS", "permissions"),
+    ("DESCRIPTION", "description"),
+    ("CREATED", "create_time"),
+];
+
+/// Roles.
+#[derive(Debug, Args)]
+pub struct Roles {
+    #[command(flatten)]
+    calling: Calling,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a role.
+    Create {
+        /// What it is called, 3 to 255 characters, unique in any case, such as billing-admin.
+        #[arg(long)]
+        name: String,
+
+        /// What it is for, at most 512 characters.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        description: String,
+
+        /// A permission that it gives, an id or a slug such as documents.read; made if it is new. May be given more than
+        /// once, at most 1000.
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// List roles.
+    List {
+        #[command(flatten)]
+        wanted: Wanted,
+
+        /// Those whose name or description contains this, in upper or lower case.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
+    /// Show a role.
+    Show {
+        /// The role's id, `role_…`, or its name.
+        role: String,
+    },
+    /// Change the name or the description of a role.
+    Update {
+        /// The role's id, `role_…`, or its name.
+        role: String,
+
+        /// The new name, 3 to 255 characters.
+        #[arg(long)]
+        name: Option<String>,
+
+        /// What it is for, at most 512 characters.
+        #[arg(long)]
+        description: Option<String>,
+
+        #[command(flatten)]
+        terms: Terms,
+    },
+    /// Give a role exactly these permissions; without any, none.
+    SetPermissions {
+        /// The role's id, `role_…`, or its name.
+        role: String,
+
+        /// All that it is to give, each an id or a slug, at most 1000; made if it is new.
+        permissions: Vec<String>,
+
+        #[command(flatten)]
+        terms: Terms,
+    },
+    /// Delete a role, at once and for good. The next verification of a key that holds it already sees that.
+    Delete {
+        /// The role's id, `role_…`, or its name.
+        role: String,
+
+        #[command(flatten)]
+        removal: Removal,
+    },
+}
+
+impl Roles {
+    /// Does it.
+    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { calling, command } = self;
+        let output = calling.output();
+        if let Command::Delete { role, removal } = &command {
+            removal.ask(&format!("Delete the role {role}?"))?;
+        }
+        let client = calling.client(surroundings).await?;
+        match command {
+            Command::Create { name, description, permissions, trial } => {
+                let request = pb::CreateRoleRequest { name, description, permissions, validate_only: trial.dry_run };
+                create(request, trial, &client, output).await
+            }
+            Command::List { wanted, search } => list(wanted, search, &client, output).await,
+            Command::Show { role } => show(role, &client, output).await,
+            Command::Update { role, name, description, terms } => {
+                let mut mask = Mask::default();
+                mask.add("name", name.is_some());
+                mask.add("description", description.is_some());
+                let update_mask = mask.named()?;
+                let Terms { etag, trial } = terms;
+                let validate_only = trial.dry_run;
+                let request = pb::UpdateRoleRequest { role, name, description, update_mask, etag, validate_only };
+                update(request, trial, &client, output).await
+            }
+            Command::SetPermissions { role, permissions, terms: Terms { etag, trial } } => {
+                let validate_only = trial.dry_run;
+                let request = pb::SetRolePermissionsRequest { role, permissions, etag, validate_only };
+                set_permissions(request, trial, &client, output).await
+            }
+            Command::Delete { role, removal } => delete(role, removal.terms, &client, output).await,
+        }
+    }
+}
+
+async fn create(
+    request: pb::CreateRoleRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.roles().create_role(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "role")
+}
+
+async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let answer = wanted.gather(async |Page { size, token }| {
+        let request = pb::ListRolesRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(pb::ListRolesFilter { search: search.clone() }),
+            min_revision: String::new(),
+        };
+        client.read(request, async |request| client.roles().list_roles(request).await).await
+    });
+    output.list(&answer.await?, "roles", &COLUMNS)
+}
+
+async fn show(role: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let request = pb::GetRoleRequest { role, min_revision: String::new() };
+    let answer = client.read(request, async |request| client.roles().get_role(request).await).await?;
+    output.object(&answer, "role")
+}
+
+async fn update(
+    request: pb::UpdateRoleRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.roles().update_role(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "role")
+}
+
+async fn set_permissions(
+    request: pb::SetRolePermissionsRequest,
+    trial: Trial,
+    client: &Client<'_>,
+    output: Output,
+) -> Result<(), Failure> {
+    let answer = client.change(request, async |request| client.roles().set_role_permissions(request).await).await?;
+    trial.remind(output);
+    output.object(&answer, "role")
+}
+
+async fn delete(role: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    let Terms { etag, trial } = terms;
+    let request = pb::DeleteRoleRequest { role: role.clone(), etag, validate_only: trial.dry_run };
+    let answer = client.change(request, async |request| client.roles().delete_role(request).await).await?;
+    // What would be lost is told of a dry run only.
+    if output.is_json() || trial.dry_run {
+        output.whole(&answer)?;
+    }
+    trial.tell(output, &format!("deleted the role {role}"));
+    Ok(())
+}
