@@ -10,6 +10,7 @@ mod attenuation;
 mod audit;
 mod bounds;
 mod certificates;
+mod cli;
 mod configuration;
 mod conventions;
 mod coverage;

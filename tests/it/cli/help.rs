@@ -1,0 +1,95 @@
+//! Help is enough: every command explains itself and each of its flags, and shells can complete them.
+
+use clap::{Command, CommandFactory as _};
+use ostiary::config::CommandLine;
+
+use super::shell::alone;
+
+const README: &str = include_str!("../../../README.md");
+
+/// Every command that can be called, by its words.
+fn leaves(command: &Command, words: &[String]) -> Vec<(Vec<String>, Command)> {
+    let below: Vec<&Command> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+    if below.is_empty() {
+        return vec![(words.to_vec(), command.clone())];
+    }
+    let deeper = |below: &Command| leaves(below, &[words, &[below.get_name().to_owned()]].concat());
+    below.into_iter().flat_map(deeper).collect()
+}
+
+#[test]
+fn every_command_explains_itself_and_all_its_flags() {
+    let mut grammar = CommandLine::command();
+    grammar.build();
+    let leaves = leaves(&grammar, &[]);
+    assert!(leaves.len() > 45, "{}", leaves.len());
+    for (words, command) in leaves {
+        assert!(command.get_about().is_some(), "{words:?}");
+        let help = command.clone().render_long_help().to_string();
+        for argument in command.get_arguments() {
+            let placeholder = || argument.get_value_names().unwrap()[0].to_string();
+            let name = argument.get_long().map_or_else(placeholder, |long| format!("--{long}"));
+            assert!(argument.get_help().is_some(), "{words:?}: {name}");
+            assert!(help.contains(&name), "{words:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_program_prints_what_it_knows_of_itself() {
+    for words in [
+        &["root-key", "rotate"][..],
+        &["api", "create"],
+        &["key", "create"],
+        &["role", "delete"],
+        &["permission", "create"],
+        &["identity", "create"],
+        &["verify"],
+        &["import"],
+        &["audit", "tail"],
+        &["health"],
+    ] {
+        let told = alone(&[words, &["--help"]].concat());
+        assert_eq!((told.code, told.stderr.as_str()), (0, ""), "{words:?}");
+        assert!(told.stdout.contains("--server") && told.stdout.contains("OSTIARY_SERVER"), "{words:?}");
+    }
+    let rotate = alone(&["root-key", "rotate", "--help"]).stdout;
+    assert!(rotate.contains("--grace") && rotate.contains("15m, 1h, 6h and 24h"), "{rotate}");
+}
+
+#[test]
+fn the_first_help_tells_the_exit_codes_the_environment_and_the_life_of_a_root_key() {
+    let told = alone(&["--help"]);
+    assert_eq!(told.code, 0);
+    for words in ["Exit codes:", "OSTIARY_ROOT_KEY_FILE", "OSTIARY_SERVER", "root-key rotate ROOT_KEY_ID --grace 1h"] {
+        assert!(told.stdout.contains(words), "{words}");
+    }
+    for code in 0..=8 {
+        assert!(told.stdout.contains(&format!("\n  {code}  ")), "{code}");
+    }
+    assert!(told.stdout.lines().all(|line| line.chars().count() <= 100), "{}", told.stdout);
+}
+
+#[test]
+fn the_readme_tells_the_same_exit_codes() {
+    let (_, chapter) = README.split_once("\n## From the shell\n").unwrap();
+    let rows = chapter.lines().skip_while(|line| !line.starts_with("| exit code |")).skip(2);
+    let told: Vec<String> = rows
+        .map_while(|row| row.strip_prefix("| `"))
+        .map(|row| row.replace("` | ", "  ").trim_end_matches(" |").replace('`', ""))
+        .collect();
+    let known: Vec<String> = ostiary::cli::EXIT_CODES.lines().skip(1).map(|line| line.trim().to_owned()).collect();
+    assert_eq!(told, known);
+}
+
+#[test]
+fn every_shell_can_complete_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let told = alone(&["completions", shell]);
+        assert_eq!((told.code, told.stderr.as_str()), (0, ""), "{shell}");
+        for word in ["root-key", "generate-root-key", "rotate", "skip-existing"] {
+            assert!(told.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(alone(&["completions", "csh"]).code, 2);
+}
