@@ -91,7 +91,8 @@ impl World {
         self.ulids(1)
     }
 
-    /// The bytes of the first of so many new ids, each one more than the one before.
+    /// The bytes of the first of so many new ids, each one more than the one before. They have their first 64 bits in
+    /// common, which ids of keys may not.
     pub fn ulids(&self, number: u32) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&self.now().millis().to_be_bytes()[2..]);

@@ -27,7 +27,8 @@ macro_rules! ids {
             /// The id after all others.
             pub const LAST: Self = Self([0xff; 16]);
 
-            /// The id with these bytes: 48 bits of milliseconds, then 80 random bits, big-endian.
+            /// The id with these bytes: 48 bits of milliseconds, 16 that count on within one, 64 random bits,
+            /// big-endian.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }

@@ -178,12 +178,12 @@ impl Handle {
     /// As it stands in a secret: what tells keys apart comes first, since a secret's first characters are shown.
     fn turned(self) -> [u8; HANDLE_BYTES] {
         let mut bytes = self.0;
-        bytes.rotate_right(2);
+        bytes.reverse();
         bytes
     }
 
     fn turned_back(mut bytes: [u8; HANDLE_BYTES]) -> Self {
-        bytes.rotate_left(2);
+        bytes.reverse();
         Self(bytes)
     }
 }

@@ -88,7 +88,8 @@ pub fn apis_to_clear(tx: &mut Txn<'_>, workspace: WorkspaceId, by: By) -> Result
     step(tx, &key_of_apis_to_clear(workspace), by)
 }
 
-/// How many APIs are deleted and have not been cleared away: their keys still count for roles and identities.
+/// How many APIs are deleted and have not been cleared away: their keys still count for roles, identities and
+/// creators.
 pub fn apis_to_clear_now(tx: &mut Txn<'_>, workspace: WorkspaceId) -> Result<u64, Stop> {
     Ok(tables::COUNTS.get(tx, &key_of_apis_to_clear(workspace))?.unwrap_or(0))
 }

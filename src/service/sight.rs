@@ -16,7 +16,6 @@ use crate::domain::card::{Card, Traits};
 use crate::domain::credits::Meter;
 use crate::domain::id::{PermissionId, WorkspaceId};
 use crate::domain::identity::Identity;
-use crate::domain::import::Algorithm;
 use crate::domain::key::Key;
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
@@ -225,11 +224,9 @@ impl<'a> Sight<'a> {
     pub async fn holder(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Holder>>, Error> {
         let Ostiary { memory, usage, .. } = self.ostiary;
         let marks = memory.cache.marks();
-        let place_of = |digest: Digest| tables::KEY_DIGESTS.place(marks, &(home.id, digest.bytes())).0;
-        for digest in digests(home, secret) {
-            if let Some(entry) = self.remembered(&place_of(digest)) {
-                return Ok(Some(entry));
-            }
+        let Some(place) = place_of(marks, home, secret) else { return Ok(None) };
+        if let Some(entry) = self.remembered(&place) {
+            return Ok(Some(entry));
         }
         let view = self.view().await?;
         let revision = view.revision().counter;
@@ -238,7 +235,7 @@ impl<'a> Sight<'a> {
         let (_, spot) = tables::KEYS.place(marks, &(home.id, key.id));
         let (holder, new) = memory.holder(&key, usage.last_use(key.id));
         let heap = LAST_USE_WEIGHT + if new { TRAITS_WEIGHT + 2 * length } else { 0 };
-        Ok(Some(self.keep(place_of(key.digest), Entry { record: holder, spot, revision }, heap)))
+        Ok(Some(self.keep(place, Entry { record: holder, spot, revision }, heap)))
     }
 
     /// What a key's traits amount to, as far as a query asks for that.
@@ -328,10 +325,7 @@ impl Memory {
     pub(super) fn at_hand(&self, home: &Seen<Workspace>, secret: &Secret) -> Option<AtHand> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
-        let holder = digests(&home.record, secret).find_map(|digest| {
-            let (place, _) = tables::KEY_DIGESTS.place(marks, &(workspace, digest.bytes()));
-            cache.get::<Holder>(&place)
-        })?;
+        let holder = cache.get::<Holder>(&place_of(marks, &home.record, secret)?)?;
         let card = &holder.record.card;
         // Millions of keys share it: it is looked at without being claimed.
         let setting = holder.record.group.setting.load();
@@ -354,9 +348,10 @@ impl Memory {
     }
 }
 
-/// What a key may be remembered by that a secret belongs to: nothing for one that could be none.
-fn digests<'a>(home: &'a Workspace, secret: &'a Secret) -> impl Iterator<Item = Digest> + use<'a> {
-    let issued = secret.well_formed().then_some(Algorithm::Sha256);
-    let imported = home.imported.iter().copied().filter(move |algorithm| issued != Some(*algorithm));
-    issued.into_iter().chain(imported).filter_map(|algorithm| algorithm.digest(secret))
+/// Where the key is remembered that a secret leads to; nowhere for one that can lead to none.
+///
+/// It depends on what was presented alone, so that what is remembered never answers otherwise than the store would.
+fn place_of(marks: &Marks, home: &Workspace, secret: &Secret) -> Option<Place> {
+    let leads = secret.well_formed() || !home.imported.is_empty();
+    leads.then(|| tables::KEY_DIGESTS.place(marks, &(home.id, secret.digest().bytes())).0)
 }

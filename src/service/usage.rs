@@ -83,7 +83,7 @@ impl Tally {
         match usage.grants.iter_mut().find(|used| used.grant == *grant) {
             Some(used) => {
                 used.count += count;
-                used.last = now;
+                used.last = used.last.max(now);
             }
             None => usage.grants.push(GrantUsage { grant: grant.clone(), count, last: now }),
         }

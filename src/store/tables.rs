@@ -4,8 +4,8 @@
 //! checksum over key and value, then a message of `ostiary.storage.v1` or a plain number. A tag once given is never
 //! used for something else. Tag 0 belongs to the engine.
 //!
-//! The rows of new keys arrive in order, in every table: a key is found by the start of its id, which its secret has in
-//! it. Only importing one touches a randomly ordered table, [`KEY_DIGESTS`].
+//! The rows of new keys arrive in order, or in order for each role and identity: a key is found by the start of its id,
+//! which its secret has in it. Only importing one touches a randomly ordered table, [`KEY_DIGESTS`].
 
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -261,6 +261,37 @@ async fn a_secret_issued_here_is_that_of_its_key_whoever_imports_its_digest() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_one_secret_never_answers_for_another_that_shares_a_token_with_it() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let (key, issued) = client.plain_key(&api, "issued here").await;
+    let (_, token) = issued.rsplit_once('_').unwrap();
+    let imported = client.import_one(hashed(&api, sha256(token), Algorithm::PrefixedApiKey)).await.unwrap();
+    let other = format!("x_{token}");
+    assert_eq!(client.verdict(&other, None).await.key_id, Some(imported));
+    assert_eq!(client.verdict(&issued, None).await.key_id.as_deref(), Some(key.key_id.as_str()));
+    let request = pb::DeleteKeyRequest { key_id: key.key_id, ..Default::default() };
+    client.keys().delete_key(request).await.unwrap();
+    assert_eq!((client.code(&issued).await, client.code(&other).await), (Code::NotFound, Code::Valid));
+}
+
+#[tokio::test]
+async fn of_two_imported_keys_that_fit_a_secret_the_first_stays_the_one_it_leads_to() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let first = client.import_one(hashed(&api, sha256("token"), Algorithm::PrefixedApiKey)).await.unwrap();
+    assert_eq!(client.verdict("from_token", None).await.key_id.as_ref(), Some(&first));
+    client.import_one(row(&api, "from_token")).await.unwrap();
+    // What is remembered says the same as the store.
+    for view in [pb::VerificationView::Basic, pb::VerificationView::Full] {
+        let request = pb::VerifyKeyRequest { key: "from_token".into(), view: view.into(), ..Default::default() };
+        assert_eq!(client.verify(request).await.key_id.as_ref(), Some(&first));
+    }
+}
+
+#[tokio::test]
 async fn a_digest_is_taken_as_long_as_its_key_is_kept_deleted_or_revoked() {
     let house = House::build(Kept::InMemory, Sweeping::ByHand, 22).await;
     let client = house.operator().await;

@@ -14,7 +14,7 @@ use crate::service::usage::Bill;
 use super::{Answer, Item, LastQuery, at_once, in_time, shown};
 
 /// Questions in one call.
-const REQUESTS_MAX: usize = 1_000;
+pub(super) const REQUESTS_MAX: usize = 1_000;
 /// Questions of one call that are waited for together.
 const AT_ONCE: usize = 64;
 /// Questions after which others have their turn.
@@ -36,6 +36,11 @@ pub(in crate::rpc) async fn batch_verify_keys(
     Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, revision), results: results.collect() }))
 }
 
+/// What is said of a call that has too many questions, or none.
+pub(super) fn too_many() -> Error {
+    Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries"))
+}
+
 /// The answers to all questions, in their order, and the newest state that any of them saw.
 ///
 /// Unknown keys among them count, but the others do not wait for them.
@@ -46,7 +51,7 @@ pub(super) async fn all_verified(
 ) -> Result<Done<Vec<Result<Item, Error>>>, Error> {
     let pb::BatchVerifyKeysRequest { requests } = request;
     if !(1..=REQUESTS_MAX).contains(&requests.len()) {
-        return Err(Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries")));
+        return Err(too_many());
     }
     let head = desk.ostiary.head();
     let mut answers: Vec<Option<Result<Item, Error>>> = Vec::with_capacity(requests.len());

@@ -13,6 +13,7 @@ use futures::future::poll_fn;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Frame;
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use tonic::body::Body;
 
 use crate::error::Error;
@@ -21,7 +22,7 @@ use crate::rpc::{Desk, MESSAGE_BYTES_MAX, status};
 use crate::service::Done;
 use crate::service::caller::Caller;
 
-use super::batch::all_verified;
+use super::batch::{REQUESTS_MAX, all_verified, too_many};
 use super::wire::{nested, put_message, put_meta, put_verdict};
 use super::{Item, verified};
 
@@ -70,17 +71,17 @@ pub(in crate::rpc) async fn answer<B>(
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    let (head, mut body) = request.into_parts();
-    let mut begun = VecDeque::new();
-    let message = match head.headers.contains_key(ENCODING) {
-        true => None,
-        false => only_message(&mut body, &mut begun).await,
+    let (head, body) = request.into_parts();
+    let (message, begun) = match head.headers.contains_key(ENCODING) {
+        true => (None, Begun { begun: VecDeque::new(), rest: body }),
+        false => only_message(body).await,
     };
     let answer = match (message, method) {
         (Some(message), Method::One) => match pb::VerifyKeyRequest::decode(message) {
             Ok(request) => Some(one(desk, caller, request).await?),
             Err(_) => None,
         },
+        (Some(message), Method::Many) if has_more_entries(message.clone(), REQUESTS_MAX) => return Err(too_many()),
         (Some(message), Method::Many) => match pb::BatchVerifyKeysRequest::decode(message) {
             Ok(request) => Some(Box::pin(many(desk, caller, request)).await?),
             Err(_) => None,
@@ -88,7 +89,7 @@ where
         (None, _) => None,
     };
     let Some(mut answer) = answer else {
-        return Ok(Outcome::Otherwise(Request::from_parts(head, Begun { begun, rest: body })));
+        return Ok(Outcome::Otherwise(Request::from_parts(head, begun)));
     };
     let length = u32::try_from(answer.len() - PREFIX).map_err(|_| Error::Internal("an answer of 4 GiB".to_owned()))?;
     answer[1..PREFIX].copy_from_slice(&length.to_be_bytes());
@@ -126,33 +127,56 @@ async fn many(desk: &Desk, caller: &Caller, request: pb::BatchVerifyKeysRequest)
     Ok(message)
 }
 
-/// The one message of a body, if there is no more and no less in it. All frames that were looked at are in `begun`.
-async fn only_message<B>(body: &mut B, begun: &mut VecDeque<Result<Frame<Bytes>, B::Error>>) -> Option<Bytes>
+/// The one message of a body, if there is no more and no less in it, and what has come.
+async fn only_message<B>(mut body: B) -> (Option<Bytes>, Begun<B>)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let mut message = Bytes::new();
-    // What came before the last frame, if there is more than one.
-    let mut earlier = BytesMut::new();
-    while !body.is_end_stream() {
-        let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await else { break };
-        let data = frame.as_ref().ok().and_then(|frame| frame.data_ref()).cloned();
-        // Frames without anything in them can be many, and say nothing.
-        if data.as_ref().is_none_or(|data| !data.is_empty()) {
-            begun.push_back(frame);
-            let data = data?;
-            earlier.extend_from_slice(&message);
-            message = data;
-        }
-        if earlier.len() + message.len() > PREFIX + MESSAGE_BYTES_MAX {
-            return None;
+    let mut first = Bytes::new();
+    // From the second frame on there is one buffer: a peer may send as many frames as bytes.
+    let mut joined = BytesMut::new();
+    let mut end = None;
+    while end.is_none() && !body.is_end_stream() && wanted(if joined.is_empty() { &first } else { &joined }) {
+        let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) if first.is_empty() => first = data,
+            Ok(Ok(data)) => {
+                if joined.is_empty() {
+                    joined.extend_from_slice(&first);
+                }
+                joined.extend_from_slice(&data);
+            }
+            Ok(Err(trailers)) => end = Some(Ok(trailers)),
+            Err(error) => end = Some(Err(error)),
         }
     }
-    if !earlier.is_empty() {
-        earlier.extend_from_slice(&message);
-        message = earlier.freeze();
+    let come = if joined.is_empty() { first } else { joined.freeze() };
+    let message = whole(&come).filter(|_| end.is_none() && body.is_end_stream());
+    let data = (!come.is_empty()).then(|| Ok(Frame::data(come)));
+    (message, Begun { begun: data.into_iter().chain(end).collect(), rest: body })
+}
+
+/// Whether what has come can be the beginning of one message that is answered here, or all of it.
+fn wanted(come: &[u8]) -> bool {
+    let Some(([compressed, length @ ..], message)) = come.split_first_chunk::<PREFIX>() else { return true };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    *compressed == 0 && length <= MESSAGE_BYTES_MAX && message.len() <= length
+}
+
+/// Whether a message has more than so many entries in its first field. They are counted before room is made for them.
+fn has_more_entries(mut message: Bytes, most: usize) -> bool {
+    let mut entries = 0;
+    while let Ok((field, kind)) = decode_key(&mut message) {
+        entries += usize::from(field == 1);
+        if entries > most {
+            return true;
+        }
+        if skip_field(kind, field, &mut message, DecodeContext::default()).is_err() {
+            // Whoever reads it will say so.
+            return false;
+        }
     }
-    whole(&message)
+    false
 }
 
 /// The message, if this is one whole message that is not compressed.
@@ -215,5 +239,62 @@ where
 
     fn is_end_stream(&self) -> bool {
         self.begun.is_empty() && self.rest.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, stream};
+    use http_body::Body as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    type Frames = Vec<Result<Frame<Bytes>, std::convert::Infallible>>;
+
+    /// These bytes in frames of so many.
+    fn frames(bytes: &[u8], each: usize) -> Frames {
+        bytes.chunks(each).map(|part| Ok(Frame::data(Bytes::copy_from_slice(part)))).collect()
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        [&[0], u32::try_from(message.len()).unwrap().to_be_bytes().as_slice(), message].concat()
+    }
+
+    #[tokio::test]
+    async fn a_message_is_found_in_however_many_frames_it_comes_and_what_is_kept_of_them_is_one() {
+        let message = vec![7; 10_000];
+        for each in [1, 5, 9_999, 20_000] {
+            let body = StreamBody::new(stream::iter(frames(&framed(&message), each)));
+            let (found, begun) = only_message(body).await;
+            assert_eq!(begun.begun.len(), 1, "{each}");
+            // A stream does not say beforehand that it has ended: then it is left to whoever reads it again.
+            assert!(found.is_none_or(|found| found == message));
+            assert_eq!(begun.collect().await.unwrap().to_bytes(), framed(&message));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_can_be_no_plain_message_is_not_read_on() {
+        let compressed = [1, 0, 0, 0, 9];
+        let too_long = [0, 0xff, 0xff, 0xff, 0xff];
+        let trailing = [0, 0, 0, 0, 1, 7, 7];
+        for start in [&compressed[..], &too_long, &trailing] {
+            let endless = stream::iter(frames(start, 1)).chain(stream::iter(frames(&[0; 100], 1)));
+            let (found, begun) = only_message(StreamBody::new(endless)).await;
+            assert_eq!(found, None);
+            assert_eq!(begun.begun.len(), 1);
+            let come = begun.begun[0].as_ref().unwrap().data_ref().unwrap();
+            assert_eq!(come.as_ref(), start, "no more than it takes to know");
+            assert!(!begun.is_end_stream());
+        }
+    }
+
+    #[test]
+    fn entries_are_counted_before_room_is_made_for_them() {
+        let many = [0x0a, 0].repeat(REQUESTS_MAX + 1);
+        assert!(has_more_entries(many.clone().into(), REQUESTS_MAX));
+        assert!(!has_more_entries(many[2..].to_vec().into(), REQUESTS_MAX));
+        assert!(!has_more_entries(Bytes::from_static(&[0x0a, 9]), REQUESTS_MAX), "what can't be read is for others");
     }
 }

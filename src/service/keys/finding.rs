@@ -1,5 +1,6 @@
 //! From a secret to the record of its key.
 
+use crate::domain::id::KeyId;
 use crate::domain::key::Key;
 use crate::domain::secret::{Handle, Secret};
 use crate::domain::workspace::Workspace;
@@ -37,11 +38,13 @@ pub(in crate::service) async fn find(
             return Ok(Some(Found { key, length }));
         }
     }
+    let mut first: Option<KeyId> = None;
     for digest in home.imported.iter().filter_map(|algorithm| algorithm.digest(secret)) {
-        if let Some(id) = tables::KEY_DIGESTS.read(view, &(home.id, digest.bytes())).await? {
-            let found = tables::KEYS.read_with_length(view, &(home.id, id)).await?;
-            return Ok(found.map(|(key, length)| Found { key, length }));
-        }
+        let id = tables::KEY_DIGESTS.read(view, &(home.id, digest.bytes())).await?;
+        // The one that was there first stays it: what is imported later takes no secret away from a key.
+        first = first.into_iter().chain(id).min();
     }
-    Ok(None)
+    let Some(id) = first else { return Ok(None) };
+    let found = tables::KEYS.read_with_length(view, &(home.id, id)).await?;
+    Ok(found.map(|(key, length)| Found { key, length }))
 }

@@ -1,8 +1,10 @@
 //! The changes, each of which a verification must see once it is acknowledged.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ostiary::pb::v1::{self as pb, VerificationCode};
+use tonic::Code;
 
 use super::{Subject, Watched};
 use crate::Failed;
@@ -10,6 +12,8 @@ use crate::ostiary::Client;
 
 /// What every key is asked for, and a role or the key itself gives it.
 const SLUG: &str = "documents.read";
+/// When to ask again for what could not be done at the moment.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +161,14 @@ impl Changer {
             Kind::Revoke => {
                 let identity = Some(format!("{}-{}", kind.own(), number - 1));
                 let filter = Some(pb::RevokeKeysFilter { identity, ..Default::default() });
-                let answer = keys.revoke_keys(pb::RevokeKeysRequest { filter, ..Default::default() }).await?;
+                let request = pb::RevokeKeysRequest { filter, ..Default::default() };
+                // So many revocations in a row that the house has to tidy up first are asked to come again.
+                let answer = loop {
+                    match keys.revoke_keys(request.clone()).await {
+                        Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(AGAIN_AFTER).await,
+                        answer => break answer?,
+                    }
+                };
                 if answer.into_inner().revoked_count != 1 {
                     return Err("a revocation of one key revoked none or more".into());
                 }
