@@ -17,7 +17,7 @@ pub const MANY: usize = 10_000_000;
 const FEW: usize = 1_000;
 const CALLS: usize = 100_000;
 /// Calls with keys from all, so that whatever is remembered has filled up.
-const TOUCHES: usize = 3_000_000;
+const TOUCHES: usize = 1_500_000;
 /// What the server may have: its caches at the default, and the rest.
 const RESIDENT_MIB: f64 = 512.0 + 128.0;
 
