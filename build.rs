@@ -137,8 +137,8 @@ fn policies(pool: &DescriptorPool) -> Result<String, Failed> {
         }
     }
     let mut code = String::from("&[\n");
-    for (path, row) in rows {
-        writeln!(code, "    ({path:?}, {row}),")?;
+    for (number, (path, row)) in rows.into_iter().enumerate() {
+        writeln!(code, "    ({path:?}, Policy {{ {row}, number: {number} }}),")?;
     }
     code.push(']');
     Ok(code)
@@ -171,7 +171,7 @@ fn policy(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String, Fa
         _ => return Err("its policy declares no effect".into()),
     };
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    Ok(format!("Policy {{ need: {need}, effect: {effect}, permission: {permission:?}, path: {path:?} }}"))
+    Ok(format!("need: {need}, effect: {effect}, permission: {permission:?}, path: {path:?}"))
 }
 
 fn text(message: &DynamicMessage, field: &str) -> Result<String, Failed> {

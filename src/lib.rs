@@ -16,7 +16,7 @@
 //!               pb (generated)         │
 //!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
 //!                                redb · memory (tests)
-//!   world: time and randomness, injected.   sweep: loops around verbs of the service.
+//!   world: time and randomness, injected.   sweep: loops around verbs of the service.   metrics: what calls count.
 //!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: calls server or cli.
 //!   cli: a client of the API like any other; it knows the messages in pb, and nothing of rpc, service and store.
 //! ```
@@ -80,6 +80,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod metrics;
 pub mod pb;
 pub mod rpc;
 pub mod server;

@@ -40,10 +40,11 @@ pub mod rate_limits;
 mod roles;
 mod root_keys;
 pub mod seldom;
-mod shedding;
+pub mod shedding;
 pub mod status;
 mod streams;
 pub mod throttle;
+pub mod timings;
 mod verify;
 mod workspaces;
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::id::WorkspaceId;
+use crate::domain::key::Verdict;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Obstacle};
-use crate::store::{Engine, Failure, View, tables};
+use crate::metrics::Counters;
+use crate::store::{Engine, Failure, View, Work, tables};
 use crate::world::World;
 
 pub mod apis;
@@ -37,6 +39,7 @@ mod quotas;
 pub mod roles;
 pub mod root_keys;
 mod sight;
+pub mod survey;
 pub mod usage;
 pub mod verify;
 pub mod windows;
@@ -87,6 +90,8 @@ pub struct Ostiary {
     credits: credits::Purses,
     windows: windows::Registry,
     memory: Memory,
+    /// Answers to verifications, by what they came to.
+    verdicts: Counters<{ Verdict::NAMES.len() }>,
 }
 
 /// An answer, and the state that it reflects.
@@ -146,6 +151,16 @@ impl Ostiary {
     /// The newest revision there is.
     pub fn head(&self) -> Revision {
         self.memory.head()
+    }
+
+    /// How often verifications have come to what, in the order of [`Verdict::NAMES`].
+    pub fn verdicts(&self) -> [u64; Verdict::NAMES.len()] {
+        self.verdicts.read()
+    }
+
+    /// What the store has done and has to do.
+    pub fn work(&self) -> Work {
+        self.engine.work()
     }
 
     /// What is remembered of the store between calls.

@@ -63,6 +63,24 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Whether writes are taken; not while the store recovers from a failed one, and not after closing.
     fn writable(&self) -> bool;
+
+    /// What has been done since it was opened and what waits. An engine that does everything at once says nothing.
+    fn work(&self) -> Work {
+        Work::default()
+    }
+}
+
+/// What an engine has done and has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Times that it made something durable.
+    pub commits: u64,
+    /// Transactions that became durable, many of them together.
+    pub transactions: u64,
+    /// Interactive transactions that wait.
+    pub interactive: usize,
+    /// Background transactions that wait.
+    pub background: usize,
 }
 
 /// One moment of the store, unmoved by later commits.

@@ -71,12 +71,13 @@ impl World {
         bytes
     }
 
-    /// The bytes of the id of a request: as [`World::ulid`], but neither in order nor hard to guess, and so quicker.
-    pub fn request(&self) -> [u8; 16] {
+    /// The bytes of the id of a request that began with this measurement: as [`World::ulid`], but neither in order nor
+    /// hard to guess, and so quicker.
+    pub fn request(&self, began: &Stopwatch) -> [u8; 16] {
         match &self.source {
-            Source::Real(_) => {
+            Source::Real(glance) => {
                 let mut bytes = [0; 16];
-                bytes[..6].copy_from_slice(&self.now().millis().to_be_bytes()[2..]);
+                bytes[..6].copy_from_slice(&glance.at(began.0).millis().to_be_bytes()[2..]);
                 #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
                 rand::rng().fill_bytes(&mut bytes[6..]);
                 bytes
@@ -135,8 +136,7 @@ impl World {
 
     /// Starts measuring how long something takes.
     pub fn stopwatch(&self) -> Stopwatch {
-        #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
-        Stopwatch(std::time::Instant::now())
+        Stopwatch(nanos(ClockId::Boottime))
     }
 
     /// How far ahead of a stored instant the wall clock is, for the decision whether to trust it.
@@ -145,13 +145,14 @@ impl World {
     }
 }
 
-/// A measurement under way.
-pub struct Stopwatch(std::time::Instant);
+/// A measurement under way: the boot time at which it began, in nanoseconds.
+pub struct Stopwatch(i64);
 
 impl Stopwatch {
     /// How long it has been running.
     pub fn elapsed(&self) -> Duration {
-        self.0.elapsed()
+        let passed = nanos(ClockId::Boottime).saturating_sub(self.0);
+        Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
     }
 }
 
@@ -177,7 +178,11 @@ impl Glance {
     }
 
     fn now(&self) -> Timestamp {
-        let boot = nanos(ClockId::Boottime);
+        self.at(nanos(ClockId::Boottime))
+    }
+
+    /// The time at a boot time that has just been read.
+    fn at(&self, boot: i64) -> Timestamp {
         let again = self.again.load(Ordering::Acquire);
         if boot < again {
             let shown = boot.saturating_add(self.offset.load(Ordering::Acquire));

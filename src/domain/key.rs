@@ -222,6 +222,32 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What they are called, in the order of [`Verdict::place`].
+    pub const NAMES: [&str; 8] = [
+        "VALID",
+        "NOT_FOUND",
+        "DISABLED",
+        "EXPIRED",
+        "FORBIDDEN",
+        "INSUFFICIENT_PERMISSIONS",
+        "RATE_LIMITED",
+        "USAGE_EXCEEDED",
+    ];
+
+    /// Which of the names it has.
+    pub const fn place(&self) -> usize {
+        match self {
+            Self::Valid => 0,
+            Self::NotFound => 1,
+            Self::Disabled => 2,
+            Self::Expired => 3,
+            Self::Forbidden => 4,
+            Self::InsufficientPermissions(_) => 5,
+            Self::RateLimited(_) => 6,
+            Self::UsageExceeded => 7,
+        }
+    }
+
     /// A sentence that says what was missing.
     pub fn reason(&self) -> String {
         match self {

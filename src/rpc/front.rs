@@ -20,13 +20,14 @@ use tower::Service;
 
 use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
-use crate::service::{Ostiary, Stopwatch};
+use crate::service::Ostiary;
 
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
 use super::shedding::{Load, UnderWay};
 use super::throttle::Throttle;
+use super::timings::Timings;
 use super::{Services, status};
 
 /// The header that carries the request id, both ways.
@@ -51,6 +52,7 @@ struct House {
     throttle: Throttle,
     proxies: TrustedProxies,
     load: Load,
+    timings: Timings,
 }
 
 impl House {
@@ -66,7 +68,8 @@ impl House {
 impl Front {
     /// A front before these services, that lets in at most so many calls at a time.
     pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies, calls_max: u32) -> Self {
-        let house = House { services, ostiary, throttle: Throttle::default(), proxies, load: Load::new(calls_max) };
+        let (throttle, load) = (Throttle::default(), Load::new(calls_max));
+        let house = House { services, ostiary, throttle, proxies, load, timings: Timings::default() };
         Self { house: Arc::new(house), peer: None }
     }
 
@@ -76,20 +79,32 @@ impl Front {
         Self { peer, ..self.clone() }
     }
 
+    /// How many calls there are and have been refused.
+    pub fn load(&self) -> &Load {
+        &self.house.load
+    }
+
+    /// How long calls have taken.
+    pub fn timings(&self) -> &Timings {
+        &self.house.timings
+    }
+
     async fn answer<B>(self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies, load: _ } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load: _, timings } = &*self.house;
+        let stopwatch = ostiary.world().stopwatch();
         let door = door(request.uri().path());
-        let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request()));
+        let name = door.name_of(request.uri().path());
+        let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request(&stopwatch)));
         let _under_way = match self.house.enter(door) {
             Ok(under_way) => under_way,
             // Not told in the log one by one: that would be work as well.
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
         };
-        let mut line = Line::begin(door, request.uri().path(), ostiary);
+        let mut line = Line::begin(door, request.uri().path());
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let root_key = &mut line.root_key;
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
@@ -115,7 +130,9 @@ impl Front {
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         let response = with_id(response, &request_id);
-        line.write(&request_id, response.headers(), error.as_ref());
+        let (code, took) = (code_of(&response, door, error.as_ref()), stopwatch.elapsed());
+        timings.add(name, code, took);
+        line.write(&request_id, code, took, error.as_ref());
         response
     }
 }
@@ -219,6 +236,15 @@ fn with_details(mut response: Response<Body>, door: Door, request_id: &str) -> (
     (status::render(&error, request_id).into_http(), Some(error))
 }
 
+/// The code that a response begins with.
+fn code_of(response: &Response<Body>, door: Door, error: Option<&Error>) -> Code {
+    if error.is_none() && door != Door::Open {
+        // What has failed has been told in full, as an error.
+        return Code::Ok;
+    }
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
 /// What the log says of a call.
 struct Line {
     /// As much of the path as any method has: whoever makes one up does not fill the log.
@@ -226,12 +252,12 @@ struct Line {
     root_key: Option<RootKeyId>,
     /// Whether it is as frequent as what the callers do for their own.
     frequent: bool,
-    /// None where nobody will read it.
-    stopwatch: Option<Stopwatch>,
+    /// Whether somebody will read it, even if all went well.
+    told: bool,
 }
 
 impl Line {
-    fn begin(door: Door, path: &str, ostiary: &Ostiary) -> Self {
+    fn begin(door: Door, path: &str) -> Self {
         let method = match door {
             Door::Guarded(Policy { path, .. }) => Cow::Borrowed(path.trim_start_matches('/')),
             Door::Open | Door::Missing => {
@@ -240,21 +266,19 @@ impl Line {
         };
         let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
         let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
-        Self { method, root_key: None, frequent, stopwatch: told.then(|| ostiary.world().stopwatch()) }
+        Self { method, root_key: None, frequent, told }
     }
 
-    fn write(&self, request_id: &str, headers: &HeaderMap, error: Option<&Error>) {
+    fn write(&self, request_id: &str, code: Code, took: Duration, error: Option<&Error>) {
         let fault = error.filter(|error| error.is_fault());
-        if self.stopwatch.is_none() && fault.is_none() {
+        let Self { method, root_key, frequent, told } = self;
+        if !told && fault.is_none() {
             return;
         }
-        let Self { method, root_key, frequent, stopwatch } = self;
         let method = &**method;
         let root_key = root_key.map(|id| id.to_string()).unwrap_or_default();
-        let code = Status::from_header_map(headers).map_or(Code::Ok, |status| status.code());
         let code = format!("{code:?}");
         let reason = error.map(status::reason).unwrap_or_default();
-        let took = stopwatch.as_ref().map(Stopwatch::elapsed).unwrap_or_default();
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match fault {
             Some(error) => {

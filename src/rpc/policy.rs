@@ -35,6 +35,8 @@ pub struct Policy {
     pub permission: &'static str,
     /// The method's path.
     pub path: &'static str,
+    /// Its place in the order of all paths.
+    pub number: usize,
 }
 
 /// Every method of ostiary by path, in order: made from the option that each carries in the proto.
@@ -43,6 +45,16 @@ static POLICIES: &[(&str, Policy)] = include!(concat!(env!("OUT_DIR"), "/policie
 /// Services that can't carry the option. They tell nothing that needs a root key.
 const OPEN_SERVICES: [&str; 3] =
     ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
+
+/// Their methods.
+const OPEN_METHODS: [&str; 4] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+/// What stands for all paths that are no method's, which callers make up.
+const OTHER: &str = "other";
 
 /// Who gets to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,5 +75,41 @@ pub fn door(path: &str) -> Door {
         Door::Open
     } else {
         Door::Missing
+    }
+}
+
+impl Door {
+    /// Which of all names that a call can be counted under is that of this path.
+    pub fn name_of(self, path: &str) -> usize {
+        match self {
+            Self::Guarded(policy) => policy.number,
+            Self::Open | Self::Missing => {
+                let open = OPEN_METHODS.iter().position(|known| *known == path);
+                POLICIES.len() + open.unwrap_or(OPEN_METHODS.len())
+            }
+        }
+    }
+}
+
+/// The names that calls are counted under: all methods as gRPC spells them, and one for everything else.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let methods = POLICIES.iter().map(|(path, _)| *path).chain(OPEN_METHODS);
+    methods.map(|path| path.trim_start_matches('/')).chain([OTHER])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_counted_under_its_own_name_and_made_up_ones_under_one() {
+        let names: Vec<_> = names().collect();
+        let name = |path: &str| names[door(path).name_of(path)];
+        for method in names.iter().filter(|name| **name != OTHER) {
+            assert_eq!(name(&format!("/{method}")), *method);
+        }
+        for made_up in ["", "/", "/ostiary.v1.KeyService/Nothing", "/grpc.health.v1.Health/Nothing"] {
+            assert_eq!(name(made_up), OTHER, "{made_up}");
+        }
     }
 }

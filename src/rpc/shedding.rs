@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 use crate::error::Error;
+use crate::metrics::Counters;
 
 use super::policy::{Effect, Policy};
 use super::seldom::Seldom;
@@ -18,6 +19,7 @@ pub struct Load {
     most: u32,
     most_of_others: u32,
     refused: Seldom,
+    shed: Counters<1>,
 }
 
 /// Alone in its cache lines: every call of every core writes it twice.
@@ -31,7 +33,13 @@ pub struct UnderWay<'a>(&'a AtomicU32);
 impl Load {
     /// At most so many calls at a time, half of them if they are neither verifications nor countings.
     pub fn new(most: u32) -> Self {
-        Self { under_way: Counter::default(), most, most_of_others: most / 2, refused: Seldom::default() }
+        Self {
+            under_way: Counter::default(),
+            most,
+            most_of_others: most / 2,
+            refused: Seldom::default(),
+            shed: Counters::default(),
+        }
     }
 
     /// Counts a call in, or refuses it.
@@ -45,10 +53,22 @@ impl Load {
         if before < most {
             return Ok(entered);
         }
+        self.shed.add(0, 1);
         if let Some(refused) = self.refused.count(now()) {
             tracing::warn!(refused, under_way = before, most, "too many calls at a time; some are refused");
         }
         Err(Error::Overloaded { retry_after: RETRY_AFTER })
+    }
+
+    /// How many calls are under way.
+    pub fn under_way(&self) -> u32 {
+        self.under_way.0.load(Ordering::Relaxed)
+    }
+
+    /// How many have been refused.
+    pub fn shed(&self) -> u64 {
+        let [shed] = self.shed.read();
+        shed
     }
 }
 

@@ -10,6 +10,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::Error;
+use crate::metrics::Counters;
 use crate::store::cache::Cache;
 use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
 use crate::world::World;
@@ -111,6 +112,7 @@ impl Ostiary {
         let cache = Cache::new(Arc::clone(engine.marks()), cache_bytes);
         let ostiary = Self {
             memory: super::Memory::new(cache, epoch),
+            verdicts: Counters::default(),
             engine,
             world,
             retention,

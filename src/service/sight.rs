@@ -317,7 +317,11 @@ impl Memory {
         let root_key = cache.get::<Remembered>(&tables::ROOT_KEY_DIGESTS.place(marks, &(digest.bytes(),)).0)?;
         let home = (root_key.record.root_key.workspace,);
         let workspace = cache.get::<Workspace>(&tables::WORKSPACES.place(marks, &home).0)?;
-        (root_key.holds(marks) && workspace.holds(marks)).then_some((root_key, workspace))
+        let hangs_together = root_key.holds(marks) && workspace.holds(marks);
+        hangs_together.then(|| {
+            cache.count(2, 0);
+            (root_key, workspace)
+        })
     }
 
     /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
@@ -344,7 +348,12 @@ impl Memory {
             && setting.as_ref().is_some_and(|setting| setting.holds(marks))
             && identity.as_ref().is_none_or(|identity: &Seen<Identity>| identity.holds(marks))
             && meter.as_ref().is_none_or(|meter: &Seen<Meter>| meter.holds(marks));
-        holds.then_some(AtHand { holder, setting, identity, meter, revision })
+        holds.then(|| {
+            let of_setting = setting.as_ref().map_or(0, |setting| setting.seen.len());
+            let others = usize::from(identity.is_some()) + usize::from(meter.is_some());
+            cache.count((1 + of_setting + others) as u64, 0);
+            AtHand { holder, setting, identity, meter, revision }
+        })
     }
 }
 

@@ -153,14 +153,14 @@ impl Ostiary {
         let mut balance = Balance::Unknown;
         loop {
             let (home, gathered, revision) = self.gathered(caller, question, min_revision).await?;
-            let Some(gathered) = gathered else { return Ok(Done { answer: unknown(), revision }) };
+            let Some(gathered) = gathered else { return Ok(self.told(unknown(), revision)) };
             let bill = &mut Bill::of(caller);
             balance = match self.judge(bill, gathered.facts(&home.record), question, balance)? {
                 Judged::Answer(mut answer) => {
                     if let Some(key) = &mut answer.key {
                         key.whole = gathered.whole;
                     }
-                    return Ok(Done { answer, revision });
+                    return Ok(self.told(answer, revision));
                 }
                 // Nothing has been consumed. Reserving takes a commit, in which everything may have changed: look again.
                 Judged::Short(account) => match self.reserve(account, question.cost).await? {
@@ -193,10 +193,16 @@ impl Ostiary {
         let facts = Facts::new(&home.record, holder, setting.as_ref()?, identity.as_ref(), meter.as_ref());
         let revision = *revision;
         match self.judge(bill, facts, question, Balance::Unknown) {
-            Ok(Judged::Answer(answer)) => Some(Ok(Done { answer, revision })),
+            Ok(Judged::Answer(answer)) => Some(Ok(self.told(answer, revision))),
             Ok(Judged::Short(_) | Judged::Unclear(_)) => None,
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// An answer, which counts.
+    fn told(&self, answer: Verification, revision: Revision) -> Done<Verification> {
+        self.verdicts.add(answer.verdict.place(), 1);
+        Done { answer, revision }
     }
 
     fn has_reached(&self, min_revision: Option<Revision>) -> bool {

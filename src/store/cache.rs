@@ -5,9 +5,10 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Weighter;
+
+use crate::metrics::Counters;
 
 use super::marks::{Marks, Spot};
 
@@ -59,8 +60,8 @@ impl<R> Entry<R> {
 pub struct Cache {
     marks: Arc<Marks>,
     entries: quick_cache::sync::Cache<Place, Kept, ByWeight>,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    /// Hits and misses.
+    asked: Counters<2>,
 }
 
 #[derive(Clone)]
@@ -83,7 +84,7 @@ impl Cache {
     pub fn new(marks: Arc<Marks>, bytes: u64) -> Self {
         let items = usize::try_from(bytes / TYPICAL_WEIGHT).unwrap_or(usize::MAX);
         let entries = quick_cache::sync::Cache::with_weighter(items, bytes, ByWeight);
-        Self { marks, entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self { marks, entries, asked: Counters::default() }
     }
 
     /// The record of a row, if it is remembered and still counts.
@@ -108,16 +109,13 @@ impl Cache {
 
     /// Counts how many records somebody asked for were remembered, and how many had to be read.
     pub fn count(&self, hits: u64, misses: u64) {
-        for (counter, more) in [(&self.hits, hits), (&self.misses, misses)] {
-            if more > 0 {
-                counter.fetch_add(more, Ordering::Relaxed);
-            }
-        }
+        self.asked.add(0, hits);
+        self.asked.add(1, misses);
     }
 
     /// How many there have been of both.
     pub fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+        self.asked.read().into()
     }
 }
 

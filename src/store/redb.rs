@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use ::redb::{Database, StorageBackend};
@@ -20,7 +21,7 @@ use self::queue::{Answerable, Job, Queue};
 use self::view::RedbView;
 use self::writer::Writer;
 use super::marks::MARKS;
-use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View};
+use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View, Work};
 
 mod file;
 mod queue;
@@ -65,6 +66,10 @@ struct Shared {
     marks: Arc<Marks>,
     /// Readers only look at it under the lock, so that the writer can take it out whole.
     open: RwLock<Option<Open>>,
+    /// Commits that are durable.
+    commits: AtomicU64,
+    /// Transactions in them.
+    transactions: AtomicU64,
     ended: watch::Sender<bool>,
 }
 
@@ -102,6 +107,8 @@ impl RedbEngine {
             feed: Feed::new(opened.head),
             marks: Arc::new(Marks::new(opened.head.counter, MARKS)),
             open: RwLock::new(Some(Open { database: Arc::clone(&database), opening: 0 })),
+            commits: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
             ended: watch::Sender::new(false),
         });
         let writer = Writer::new(opener, Arc::clone(&shared), database, opened.head.counter);
@@ -142,6 +149,12 @@ impl Engine for RedbEngine {
 
     fn writable(&self) -> bool {
         self.shared.queue.takes()
+    }
+
+    fn work(&self) -> Work {
+        let (interactive, background) = self.shared.queue.lengths();
+        let commits = self.shared.commits.load(Ordering::Relaxed);
+        Work { commits, transactions: self.shared.transactions.load(Ordering::Relaxed), interactive, background }
     }
 }
 

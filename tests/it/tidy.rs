@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of it.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
+    ("metrics", &["metrics"]),
     ("domain", &["domain"]),
     ("pb", &["domain"]),
     ("world", &["domain"]),
-    ("store", &["domain", "pb", "store"]),
+    ("store", &["domain", "metrics", "pb", "store"]),
     ("error", &["domain", "error", "store"]),
-    ("service", &["domain", "error", "pb", "service", "store", "world"]),
-    ("rpc", &["domain", "error", "pb", "rpc", "service"]),
+    ("service", &["domain", "error", "metrics", "pb", "service", "store", "world"]),
+    ("rpc", &["domain", "error", "metrics", "pb", "rpc", "service"]),
     ("sweep", &["domain", "error", "service", "world"]),
     ("cli", &["cli", "domain", "pb", "world"]),
     ("config", &["cli", "domain"]),

@@ -191,6 +191,12 @@ impl Queue {
         waiting.reopen = None;
     }
 
+    /// How many transactions wait, interactive ones and those of the background.
+    pub(super) fn lengths(&self) -> (usize, usize) {
+        let waiting = self.waiting.lock();
+        (waiting.interactive.len(), waiting.background.len())
+    }
+
     /// Whether transactions are taken.
     pub(super) fn takes(&self) -> bool {
         let waiting = self.waiting.lock();

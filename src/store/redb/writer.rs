@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::redb::{Database, Durability, ReadableTable, Table};
@@ -99,6 +100,8 @@ impl Writer {
                 self.durable = group.head(self.durable);
                 self.shared.marks.reach(self.durable);
                 if !group.commits.is_empty() {
+                    self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                    self.shared.transactions.fetch_add(group.commits.len() as u64, Ordering::Relaxed);
                     self.shared.feed.publish(std::mem::take(&mut group.commits));
                 }
                 group.answer();
