@@ -128,6 +128,13 @@ pub struct Config {
     #[command(flatten)]
     pub bounds: Bounds,
 
+    /// Where to tell metrics over HTTP, at `/metrics`: an address and a port, or `unix:` and the path of a socket.
+    ///
+    /// In the text format of Prometheus, to whoever can get there: nothing is encrypted and nobody has to say who they
+    /// are, so an address that other machines can reach needs --allow-plaintext. Without it nothing is told.
+    #[arg(long, env = "OSTIARY_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = admin)]
+    pub admin_listen: Option<Address>,
+
     /// How the log is written, to standard error.
     #[arg(long, env = "OSTIARY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -183,7 +190,17 @@ impl CommandLine {
 impl Config {
     fn check(&self) -> Result<(), Misfit> {
         self.tls.files()?;
-        self.check_exposure(&self.listen)
+        self.check_exposure(&self.listen)?;
+        match &self.admin_listen {
+            Some(address) if address.is_reachable_from_outside() && !self.allow_plaintext => {
+                let why = format!(
+                    "{address}: other machines can reach that address, and metrics are told to whoever asks; listen on a \
+                     loopback address or a socket, or set --allow-plaintext if the network is trusted"
+                );
+                Err(Misfit { key: "admin-listen", why })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Refuses what other machines could read on the way, unless that is allowed or can't be.
@@ -210,6 +227,13 @@ impl Config {
 pub fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
     std::env::var_os(name)
+}
+
+fn admin(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(Address::Systemd) | Err(_) => Err("must be ADDRESS:PORT or unix:PATH".to_owned()),
+        Ok(address) => Ok(address),
+    }
 }
 
 fn level(text: &str) -> Result<String, String> {
@@ -263,6 +287,22 @@ mod tests {
         assert!(parse(&["--listen", "127.0.0.1:0,0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
         assert!(parse(&["--listen", "0.0.0.0:0"]).unwrap_err().contains("--allow-plaintext"));
         assert!(parse(&["--listen", "0.0.0.0:0", "--allow-plaintext"]).is_ok());
+    }
+
+    #[test]
+    fn metrics_leave_the_machine_only_when_told_to() {
+        assert_eq!(parse(&[]).unwrap().admin_listen, None);
+        assert!(parse(&["--admin-listen", "127.0.0.1:9464"]).is_ok());
+        assert!(parse(&["--admin-listen", "unix:/run/ostiary/admin"]).is_ok());
+        let refused = parse(&["--admin-listen", "0.0.0.0:9464"]).unwrap_err();
+        assert!(
+            refused.starts_with("--admin-listen 0.0.0.0:9464") && refused.contains("--allow-plaintext"),
+            "{refused}"
+        );
+        assert!(parse(&["--admin-listen", "0.0.0.0:9464", "--allow-plaintext"]).is_ok());
+        for bad in ["systemd", "9464", "unix:"] {
+            assert!(parse(&["--admin-listen", bad]).unwrap_err().contains("ADDRESS:PORT or unix:PATH"), "{bad}");
+        }
     }
 
     #[test]

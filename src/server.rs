@@ -24,6 +24,7 @@ use crate::store::{Engine, Failure};
 use crate::sweep;
 use crate::world::World;
 
+mod admin;
 mod begun;
 mod caps;
 mod conversing;
@@ -41,6 +42,7 @@ pub mod tls;
 
 pub use error::ServeError;
 
+use admin::Admin;
 use caps::Caps;
 use conversing::Terms;
 use crew::Crew;
@@ -59,6 +61,8 @@ pub struct Running {
     /// Where it listens.
     pub addresses: Vec<Address>,
     ostiary: Arc<Ostiary>,
+    front: Front,
+    caps: Arc<Caps>,
     serving: JoinHandle<()>,
     background: TaskTracker,
     /// Ends what goes on in the background.
@@ -98,6 +102,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let (ostiary, world) = open(&config).await?;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(Admin::bind(address).await?),
+        None => None,
+    };
     let encrypted = tls.is_some();
     let serving = Serving {
         addresses: config.listen.into_iter().filter(|address| *address != Address::Systemd).collect(),
@@ -111,6 +119,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let running = serve(ostiary, serving, stop).await?;
     running.background.spawn(renewal.run(running.quiet.clone()));
     running.background.spawn(systemd::watched(Arc::clone(&running.ostiary), running.quiet.clone()));
+    if let Some(admin) = admin {
+        admin.tell(&running, directory.join(STORE));
+    }
     first_root_key::remind(&directory, &running.addresses, encrypted);
     systemd::ready();
     Ok(running)
@@ -230,11 +241,12 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
     let closing = CancellationToken::new();
     let services = rpc::services(&ostiary, rpc::health::service(reporter.clone(), closing.clone()), &closing);
     let front = Front::new(services, Arc::clone(&ostiary), proxies, bounds.max_calls);
+    let caps = Caps::new(&bounds);
     let entrance = Entrance {
         world: Arc::clone(ostiary.world()),
-        front,
+        front: front.clone(),
         crew,
-        caps: Caps::new(&bounds),
+        caps: Arc::clone(&caps),
         age: bounds.max_connection_age,
         terms: Terms { tls, age: None, closing: closing.clone() },
         failed: Seldom::default(),
@@ -267,7 +279,7 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         product.close().await;
         tracing::info!("stopped");
     });
-    Ok(Running { addresses, ostiary, serving, background, quiet })
+    Ok(Running { addresses, ostiary, front, caps, serving, background, quiet })
 }
 
 /// Listens everywhere, and says where that is.

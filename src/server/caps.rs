@@ -52,6 +52,11 @@ impl Caps {
         seat
     }
 
+    /// How many there are.
+    pub fn open(&self) -> u32 {
+        self.taken.lock().total
+    }
+
     fn take(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Seat> {
         let mut taken = self.taken.lock();
         if taken.total >= self.most {

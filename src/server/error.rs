@@ -36,6 +36,14 @@ pub enum ServeError {
         /// Why not.
         error: io::Error,
     },
+    /// The address for metrics can't be listened on.
+    #[error("--admin-listen {address}: {error}{}", remedy(error))]
+    AdminListen {
+        /// Which.
+        address: Address,
+        /// Why not.
+        error: io::Error,
+    },
     /// The sockets that systemd passes can't be used.
     #[error("--listen systemd: {why}")]
     Systemd {

@@ -26,6 +26,7 @@ mod identities;
 mod importing;
 mod keys;
 mod listening;
+mod metrics;
 mod model;
 mod permissions;
 mod power_loss;
