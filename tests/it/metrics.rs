@@ -18,6 +18,7 @@ use crate::harness::{Client, House, at, root_key, span};
 use crate::process::{Place, Server, await_some, mode};
 use page::Page;
 
+const DASHBOARD: &str = include_str!("../../deploy/grafana/ostiary.json");
 const MANUAL: &str = include_str!("../../docs/metrics.md");
 const LOOPBACK: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
 const VERIFY: &str = "ostiary.v1.KeyService/VerifyKey";
@@ -236,12 +237,23 @@ async fn metrics_are_not_told_to_other_machines_by_accident() {
     assert!(other.stderr.contains(&format!("--admin-listen {taken}")), "{other:?}");
 }
 
+/// The names of metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    words.filter(|word| word.starts_with("ostiary_")).collect()
+}
+
 #[tokio::test]
-async fn the_manual_names_what_there_is() {
+async fn the_manual_and_the_dashboard_name_what_there_is() {
     let place = Place::new();
     let server = place.serve(&LOOPBACK);
     server.client(&place.first_root_key()).await.me().await.unwrap();
     let page = whole(admin(&server));
+    let there: BTreeSet<_> = page.samples.iter().map(|sample| sample.name.as_str()).collect();
+    serde_json::from_str::<serde_json::Value>(DASHBOARD).unwrap();
+    let shown = names(DASHBOARD);
+    assert!(shown.len() > 15 && shown.is_subset(&there), "{:?}", shown.difference(&there));
+
     let rows = MANUAL.lines().filter_map(|line| line.strip_prefix("| `ostiary_")?.split('`').next());
     let told: Vec<_> = rows.map(|name| format!("ostiary_{name}")).collect();
     let suffix = |kind: &str| match kind {
