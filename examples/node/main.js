@@ -18,12 +18,11 @@ const definition = await protoLoader.load(
 );
 const ostiary = grpc.loadPackageDefinition(definition).ostiary.v1;
 
-// Without the authority a call over a socket may name the path of the socket in place of a host.
-const options = address.startsWith('unix:') ? { 'grpc.default_authority': 'localhost' } : {};
+// For unix:PATH the authority is `localhost` by itself in Node; nothing has to be set.
 const credentials = grpc.credentials.createInsecure();
-const apis = new ostiary.ApiService(address, credentials, options);
-const keys = new ostiary.KeyService(address, credentials, options);
-const rootKeys = new ostiary.RootKeyService(address, credentials, options);
+const apis = new ostiary.ApiService(address, credentials);
+const keys = new ostiary.KeyService(address, credentials);
+const rootKeys = new ostiary.RootKeyService(address, credentials);
 
 // Calls a method with a root key, and promises the answer.
 function call(client, method, request, rootKey) {
