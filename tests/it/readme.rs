@@ -10,6 +10,9 @@ use crate::certificates::Authority;
 use crate::process::Place;
 
 const README: &str = include_str!("../../README.md");
+/// The pages for those who use ostiary.
+const PAGES: [&str; 6] =
+    ["README.md", "deploy/README.md", "docs/deploying.md", "docs/sizing.md", "docs/upgrading.md", "examples/README.md"];
 
 /// The rows of the first table after a heading, cell by cell.
 fn table(heading: &str) -> Vec<Vec<String>> {
@@ -159,14 +162,30 @@ fn the_limits_chapter_has_the_limits_that_hold() {
 }
 
 #[test]
-fn every_file_that_the_page_points_at_is_there() {
-    let targets = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let mut local = 0;
-    for target in targets.filter(|target| !target.contains("://")) {
-        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target}");
-        local += 1;
+fn every_file_that_a_page_points_at_is_there() {
+    for page in PAGES {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        let text = std::fs::read_to_string(&page).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let mut local = 0;
+        for target in targets.filter(|target| !target.contains("://")) {
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {target}", page.display());
+            local += 1;
+        }
+        assert!(local > 0, "{} points at nothing", page.display());
     }
-    assert!(local > 4);
+}
+
+#[test]
+fn the_page_on_upgrading_knows_the_formats_and_how_a_newer_one_is_refused() {
+    let page = include_str!("../../docs/upgrading.md");
+    let newest = ostiary::store::redb::FORMAT_VERSION;
+    let formats: Vec<_> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let numbers: Vec<_> = formats.iter().map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).collect();
+    assert_eq!(numbers, (1..=newest).map(|number| number.to_string()).collect::<Vec<_>>());
+    let next = newest + 1;
+    let refusal = format!("has format {next}, and this version reads up to format {newest}: use a newer version");
+    assert!(page.contains(&refusal), "{refusal}");
 }
 
 #[test]
