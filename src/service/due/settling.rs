@@ -30,7 +30,7 @@ impl Ostiary {
             self.settle_cuts(workspace).await?;
             // Another cut may have been made under the same entry meanwhile.
             let settled = self
-                .settle_at_leisure(move |tx, _| {
+                .settle(move |tx, _| {
                     let home = tables::WORKSPACES.get(tx, &(workspace,))?;
                     let settled = home.is_none_or(|home| home.deleted.is_some() || home.cuts.is_empty());
                     if settled {
@@ -67,7 +67,8 @@ impl Ostiary {
                 }
             }
             let revision = cut.revision;
-            self.settle_at_leisure(move |tx, _| {
+            // No rest after this: others may be waiting for room for a cut of their own.
+            self.settle(move |tx, _| {
                 let Some(home) = tables::WORKSPACES.get(tx, &(workspace,))? else { return Ok(()) };
                 let left: Vec<Cut> = home.cuts.iter().filter(|cut| cut.revision != revision).cloned().collect();
                 tables::WORKSPACES.put(tx, &(workspace,), &Workspace { cuts: left, ..home })
