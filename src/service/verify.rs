@@ -1,7 +1,8 @@
 //! Verifying a key: the call that everything else exists for.
 //!
-//! It gathers what the verdict needs, as it is at one moment, and lets [`Card::verdict`] say what it comes to. No answer is kept:
-//! each call looks at the state as it is.
+//! It gathers what the verdict needs, as it is at one moment, and lets
+//! [`Card::verdict`](crate::domain::card::Card::verdict) say what it comes to. No answer is kept: each call looks at the
+//! state as it is.
 
 use std::net::IpAddr;
 use std::sync::Arc;
