@@ -118,7 +118,7 @@ impl Loader {
         let number = population.number();
         let make = |place: usize| {
             let secret = Secret::presented(population.secret(place).to_owned());
-            let mut key = Key { id: Population::id(place), ..self.key.clone() };
+            let mut key = Key { id: population.id(place), ..self.key.clone() };
             (key.digest, key.start) = (secret.digest(), secret.start());
             vary(place, &mut key);
             key

@@ -17,6 +17,7 @@ const FIRST_MADE: u64 = 1_600_000_000_000;
 
 /// Secrets as ostiary issues them to keys made one right after the other, in the order that they lie in.
 pub struct Population {
+    seed: u64,
     secrets: Vec<[u8; SECRET_LENGTH]>,
 }
 
@@ -29,20 +30,17 @@ impl Population {
             for (part, bytes) in random.chunks_mut(8).enumerate() {
                 bytes.copy_from_slice(&drawn(seed, place as u64 * 2 + part as u64).to_be_bytes());
             }
-            let secret = Secret::issue_with(&prefix, Self::id(place).handle(), random);
+            let secret = Secret::issue_with(&prefix, id(seed, place).handle(), random);
             let mut text = [0; SECRET_LENGTH];
             text.copy_from_slice(secret.expose().as_bytes());
             text
         };
-        Self { secrets: (0..number).map(issue).collect() }
+        Self { seed, secrets: (0..number).map(issue).collect() }
     }
 
     /// The id of the key in this place, where it was not imported.
-    pub fn id(place: usize) -> KeyId {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&((FIRST_MADE << 16) + place as u64).to_be_bytes());
-        bytes[8..].copy_from_slice(&drawn(11, place as u64).to_be_bytes());
-        KeyId::from_bytes(bytes)
+    pub fn id(&self, place: usize) -> KeyId {
+        id(self.seed, place)
     }
 
     /// How many.
@@ -59,6 +57,14 @@ impl Population {
     pub fn any(&self, number: usize) -> &str {
         self.secret(one_of(self.number(), 2, number))
     }
+}
+
+/// Ids follow on each other. Those of another seed begin hours later, so that a store can have several populations.
+fn id(seed: u64, place: usize) -> KeyId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&((FIRST_MADE << 16) + (seed << 40) + place as u64).to_be_bytes());
+    bytes[8..].copy_from_slice(&drawn(11, place as u64).to_be_bytes());
+    KeyId::from_bytes(bytes)
 }
 
 /// What is asked about a key: whether it is good for one permission, which its role gives it.
