@@ -36,11 +36,11 @@ const HEAD_ROW: &[u8] = b"\0head";
 const AUDIT_TAG: u8 = 0x70;
 const AUDIT_NUMBER: std::ops::Range<usize> = 17..25;
 
-/// The one table whose rows come in random order.
-const DIGEST_TAG: u8 = 0x41;
+/// The table of keys, and that of imported keys by their digests, whose rows come in random order.
 const KEY_TAG: u8 = 0x40;
-/// What is before each value.
-const CHECKSUM_BYTES: usize = 8;
+const DIGEST_TAG: u8 = 0x41;
+/// Bytes before each value.
+const CHECKSUM_BYTES: usize = 4;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
