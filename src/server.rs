@@ -18,7 +18,7 @@ use crate::rpc;
 use crate::rpc::front::Front;
 use crate::rpc::proxies::TrustedProxies;
 use crate::rpc::seldom::Seldom;
-use crate::service::{Ostiary, Purging, Retention, founding};
+use crate::service::{Capacity, Ostiary, Purging, Retention, founding};
 use crate::store::redb::{RedbEngine, RedbOptions};
 use crate::store::{Engine, Failure};
 use crate::sweep;
@@ -172,8 +172,10 @@ async fn open(config: &Config) -> Result<(Arc<Ostiary>, Arc<World>), ServeError>
     } else {
         Purging::Allowed
     };
+    let windows = usize::try_from(config.bounds.max_rate_limit_windows).unwrap_or(usize::MAX);
+    let capacity = Capacity { cache_bytes: memory.records, windows };
     let retention = Retention { expired: config.retention, ..Retention::default() };
-    let ostiary = Ostiary::open(engine, Arc::clone(&world), retention, purging, memory.records).await?;
+    let ostiary = Ostiary::open(engine, Arc::clone(&world), retention, purging, capacity).await?;
     Ok((Arc::new(ostiary), world))
 }
 

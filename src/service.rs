@@ -67,6 +67,15 @@ impl Default for Retention {
     }
 }
 
+/// How much memory may be taken by what is not in the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Bytes for records that are remembered.
+    pub cache_bytes: u64,
+    /// Windows of rate limits that are counted at a time.
+    pub windows: usize,
+}
+
 /// Whether the sweep may remove records for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purging {
@@ -161,6 +170,11 @@ impl Ostiary {
     /// What the store has done and has to do.
     pub fn work(&self) -> Work {
         self.engine.work()
+    }
+
+    /// How many windows of rate limits are counted, and how often one more was refused for want of room.
+    pub fn windows(&self) -> (usize, u64) {
+        self.windows.taken_and_refused()
     }
 
     /// What is remembered of the store between calls.

@@ -19,7 +19,7 @@ use ostiary::domain::secret::Secret;
 use ostiary::domain::value::Metadata;
 use ostiary::service::caller::Call;
 use ostiary::service::keys::KeyDraft;
-use ostiary::service::{Ostiary as Product, Purging, Retention, Run, founding};
+use ostiary::service::{Capacity, Ostiary as Product, Purging, Retention, Run, founding};
 use ostiary::store::redb::{RedbEngine, RedbOptions};
 use ostiary::store::tables::{self, Counted, Task};
 use ostiary::store::txn::ROWS_WRITTEN_MAX;
@@ -99,8 +99,9 @@ impl Loader {
         let shared: Arc<dyn Engine> = Arc::<RedbEngine>::clone(&engine);
         let stored = founding::stored_instant(shared.as_ref()).await.map_err(told)?;
         let world = Arc::new(World::real(stored));
+        let capacity = Capacity { cache_bytes: 1 << 20, windows: 1_000 };
         let product =
-            Product::open(shared, world, Retention::default(), Purging::Allowed, 1 << 20).await.map_err(told)?;
+            Product::open(shared, world, Retention::default(), Purging::Allowed, capacity).await.map_err(told)?;
         let secret = Secret::presented(store.root_key()?);
         let call = Call { remote: Some([127, 0, 0, 1].into()), ..Call::default() };
         let caller = product.authenticate(&secret, call).await.map_err(told)?;

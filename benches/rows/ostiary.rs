@@ -121,7 +121,12 @@ impl Store {
 
     /// Starts a server on it that listens there.
     pub fn serve_at(self, listen: &str) -> Result<Ostiary, Failed> {
-        let process = Process::start(&mut serve(&self.data, listen))?;
+        self.serve_with(&["--listen", listen])
+    }
+
+    /// Starts a server on it with these options.
+    pub fn serve_with(self, options: &[&str]) -> Result<Ostiary, Failed> {
+        let process = Process::start(&mut serve(&self.data, options))?;
         let bearer = format!("Bearer {}", self.root_key()?).parse()?;
         Ok(Ostiary { process, store: self, bearer })
     }
@@ -187,10 +192,10 @@ impl Ostiary {
     }
 }
 
-/// The command that serves a store at the defaults.
-fn serve(data: &Path, listen: &str) -> Command {
+/// The command that serves a store at the defaults but for these options.
+fn serve(data: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ostiary"));
-    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data).env_clear();
+    command.arg("serve").args(options).arg("--data-dir").arg(data).env_clear();
     command
 }
 

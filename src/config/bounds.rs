@@ -38,6 +38,14 @@ pub struct Bounds {
           value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub max_calls: u32,
 
+    /// Windows of rate limits that are counted at a time, one for each limit of each key, identity or identifier that has
+    /// been used within its span; above it calls that would need another are refused, with `OVERLOADED`.
+    ///
+    /// A million take about 300 MiB. A workspace has at most eight times as many as are still free.
+    #[arg(long, env = "OSTIARY_MAX_RATE_LIMIT_WINDOWS", default_value_t = 4_000_000, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u32).range(1_000..=60_000_000))]
+    pub max_rate_limit_windows: u32,
+
     /// How long health says `NOT_SERVING` before no more connections are taken, once ostiary is told to stop, 0s to 5m.
     ///
     /// For load balancers that ask for health now and then, and send calls until they have heard.
@@ -57,6 +65,7 @@ impl Default for Bounds {
             max_connections_per_peer: 1_000,
             max_connection_age: Age::Unbounded,
             max_calls: 8_192,
+            max_rate_limit_windows: 4_000_000,
             drain_pause: Duration::ZERO,
             drain: Duration::from_secs(10),
         }

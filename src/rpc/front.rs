@@ -122,7 +122,8 @@ impl Front {
                     Ok(Box::pin(services.call(request)).await)
                 }
             });
-            AssertUnwindSafe(within(deadline, work)).catch_unwind().await
+            let left = deadline.map(|deadline| deadline.saturating_sub(stopwatch.elapsed()));
+            AssertUnwindSafe(within(left, work)).catch_unwind().await
         };
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
         let (response, error) = match outcome {
@@ -198,15 +199,13 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
     }
 }
 
-/// Does the work unless the deadline comes first; what has begun by then is dropped.
-async fn within<T>(
-    deadline: Option<Duration>,
-    work: Pin<&mut impl Future<Output = Result<T, Error>>>,
-) -> Result<T, Error> {
-    match deadline {
+/// Does the work unless its time runs out first; what has begun by then is dropped. Without any time left nothing is
+/// begun.
+async fn within<T>(left: Option<Duration>, work: Pin<&mut impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
+    match left {
         None => work.await,
         Some(Duration::ZERO) => Err(Error::DeadlineExceeded),
-        Some(deadline) => Box::pin(tokio::time::timeout(deadline, work)).await.unwrap_or(Err(Error::DeadlineExceeded)),
+        Some(left) => Box::pin(tokio::time::timeout(left, work)).await.unwrap_or(Err(Error::DeadlineExceeded)),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
 use crate::world::World;
 
 use super::audit::{EVENTS_MAX, Log, Signature};
-use super::{Ostiary, Purging, Retention, root_keys, workspaces};
+use super::{Capacity, Ostiary, Purging, Retention, root_keys, workspaces};
 
 /// What the first root key of all may do: administer its own workspace, and manage all workspaces.
 const FIRST_GRANTS: [&str; 2] = ["*.*.*", "workspaces.*.*"];
@@ -93,13 +93,13 @@ fn founded(tx: &mut Txn<'_>, founding: &Founding) -> Result<Decision, Stop> {
 }
 
 impl Ostiary {
-    /// Opens a store that has been founded. `cache_bytes` is how much memory the records may take that are remembered.
+    /// Opens a store that has been founded.
     pub async fn open(
         engine: Arc<dyn Engine>,
         world: Arc<World>,
         retention: Retention,
         purging: Purging,
-        cache_bytes: u64,
+        capacity: Capacity,
     ) -> Result<Self, Error> {
         let view = engine.view().await?;
         let operator = tables::OPERATOR.read(view.as_ref(), &()).await?;
@@ -109,7 +109,7 @@ impl Ostiary {
         let (Some(operator), Some(page_key)) = (operator, page_key) else {
             return Err(Error::Internal("the store has not been founded".to_owned()));
         };
-        let cache = Cache::new(Arc::clone(engine.marks()), cache_bytes);
+        let cache = Cache::new(Arc::clone(engine.marks()), capacity.cache_bytes);
         let ostiary = Self {
             memory: super::Memory::new(cache, epoch),
             verdicts: Counters::default(),
@@ -123,7 +123,7 @@ impl Ostiary {
             deliveries: super::deliveries::Deliveries::default(),
             meters: super::quotas::Meters::default(),
             credits: super::credits::Purses::default(),
-            windows: super::windows::Registry::default(),
+            windows: super::windows::Registry::new(capacity.windows),
         };
         ostiary.load_windows().await?;
         Ok(ostiary)

@@ -3,14 +3,15 @@
 //!
 //! Windows shorter than a minute are not worth a write: a restart takes about as long as they matter. A crash loses what
 //! was counted since the last saving. Live windows are never given up for others: where there are too many, new ones are
-//! refused. A workspace never has more of them than are still free, so that none takes the room of all.
+//! refused. A workspace never has more than some times those that are still free, so that none takes the room of all.
 //!
-//! Windows lie in buckets, each with a lock of its own, and each bucket is saved as one row: a million windows take four
+//! Windows lie in buckets, each with a lock of its own, and each bucket is saved as one row: a million windows take a
 //! thousand rows instead of a million. Which bucket something lies in is drawn anew with every start, so nobody can fill
 //! one on purpose; the rows of a start replace those of the one before.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -28,16 +29,23 @@ use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::tables::Subject;
 
 mod saving;
+#[cfg(test)]
+mod tests;
 
 pub(super) use saving::Remainder;
 
-/// Windows that are counted at a time.
+/// Windows that are counted at a time, unless the operator says otherwise.
 pub const WINDOWS_MAX: usize = 4_000_000;
+/// A workspace has at most so many times the windows that are still free: alone eight ninths of all, beside others less,
+/// and never all.
+const SHARE: usize = 8;
 /// The shortest windows that outlive a restart.
 const SAVED_FROM: Duration = Duration::from_secs(60);
-/// Into how many parts they are divided. At most about 2,000 windows lie in one, which with the longest names are
-/// 1.2 MB of a row that may have 2 MB.
-const BUCKETS: u16 = 4_096;
+/// Windows that lie in a bucket on average, at most. With the longest names that is 0.6 MB of a row that may have 2 MB, so
+/// that chance may add to it.
+const IN_A_BUCKET: usize = 1_000;
+/// Into how many parts they are divided.
+const BUCKETS: RangeInclusive<usize> = 64..=1 << 16;
 /// Spans of different lengths in which one identifier is counted at a time.
 pub const SPANS_MAX: usize = 32;
 /// How long to wait where there are too many windows.
@@ -130,9 +138,13 @@ pub struct Registry {
 }
 
 /// How many windows there are.
-#[derive(Default)]
 struct Room {
+    /// And may be.
+    most: usize,
     all: AtomicUsize,
+    /// How often one more was refused, and how many of these times the log knows of.
+    refused: AtomicU64,
+    told: AtomicU64,
     of_workspace: Mutex<HashMap<WorkspaceId, usize>>,
 }
 
@@ -172,14 +184,27 @@ impl Ask<'_> {
 }
 
 impl Room {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            all: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            of_workspace: Mutex::default(),
+        }
+    }
+
     /// Takes room for one more window, if the workspace may have it.
     fn take(&self, workspace: WorkspaceId) -> bool {
         let mut of_workspace = self.of_workspace.lock();
         let own = of_workspace.entry(workspace).or_default();
-        let fits = *own < WINDOWS_MAX.saturating_sub(self.all.load(Ordering::Relaxed));
+        let free = self.most.saturating_sub(self.all.load(Ordering::Relaxed));
+        let fits = *own < SHARE.saturating_mul(free);
         if fits {
             *own += 1;
             self.all.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
         fits
     }
@@ -255,20 +280,31 @@ type Held<'a> = SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
 
 impl Default for Registry {
     fn default() -> Self {
+        Self::new(WINDOWS_MAX)
+    }
+}
+
+impl Registry {
+    /// Nothing counted yet, and room for so many windows.
+    pub fn new(most: usize) -> Self {
+        let buckets = (most / IN_A_BUCKET).next_power_of_two().clamp(*BUCKETS.start(), *BUCKETS.end());
         Self {
             hasher: RandomState::default(),
-            buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
-            room: Room::default(),
+            buckets: (0..buckets).map(|_| Mutex::default()).collect(),
+            room: Room::new(most),
             start: AtomicU64::new(0),
             earlier: AtomicBool::new(false),
             saving: tokio::sync::Mutex::default(),
         }
     }
-}
 
-impl Registry {
+    /// How many windows there are, and how often one more was refused.
+    pub fn taken_and_refused(&self) -> (usize, u64) {
+        (self.room.all.load(Ordering::Relaxed), self.room.refused.load(Ordering::Relaxed))
+    }
+
     fn bucket_of(&self, place: Place) -> usize {
-        usize::try_from(self.hasher.hash_one(place) % u64::from(BUCKETS)).unwrap_or(0)
+        usize::try_from(self.hasher.hash_one(place) % self.buckets.len() as u64).unwrap_or(0)
     }
 
     /// Holds all buckets that the asks are about. Everybody takes them in the same order.

@@ -114,7 +114,9 @@ impl Den {
         let engine = Arc::new(MemoryEngine::new(1));
         let first = Secret::issue(&Prefix::root_key(), world.random());
         founding::found(engine.as_ref(), &world, first.clone()).await.unwrap();
-        let ostiary = Ostiary::open(engine, world, Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
+        let ostiary = Ostiary::open(engine, world, Retention::default(), Purging::Allowed, crate::harness::CAPACITY)
+            .await
+            .unwrap();
         let mut den = Self { ostiary, keys: BTreeMap::new(), held: Vec::new(), tried: HashSet::new(), succeeded: 0 };
         let operator = den.caller(&first).await.unwrap();
         den.keys.insert(operator.root_key().id, operator.root_key().clone());

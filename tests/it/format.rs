@@ -99,7 +99,9 @@ impl Golden {
         let first = secret.expose().to_owned();
         founding::found(engine.as_ref(), &world, secret).await.unwrap();
         let ostiary =
-            Ostiary::open(Arc::clone(&engine), world, Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
+            Ostiary::open(Arc::clone(&engine), world, Retention::default(), Purging::Allowed, crate::harness::CAPACITY)
+                .await
+                .unwrap();
         Self { engine, ostiary: Arc::new(ostiary), first }
     }
 

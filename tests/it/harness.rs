@@ -14,7 +14,7 @@ use ostiary::pb::v1 as pb;
 use ostiary::rpc::proxies::TrustedProxies;
 use ostiary::server::crew::Crew;
 use ostiary::server::{self, Running, Serving, Sweeping};
-use ostiary::service::{Ostiary, Purging, Retention, founding};
+use ostiary::service::{Capacity, Ostiary, Purging, Retention, founding};
 use ostiary::store::Engine;
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::redb::{RedbEngine, RedbOptions};
@@ -30,6 +30,8 @@ use tonic_types::StatusExt;
 
 /// 2026-01-01T00:00:00Z, when the made-up world begins.
 pub const START: u64 = 1_767_225_600_000;
+/// Memory for a product with few rows.
+pub const CAPACITY: Capacity = Capacity { cache_bytes: 1 << 20, windows: 100_000 };
 /// An epoch for stores made in tests.
 const EPOCH: u64 = 0x0123_4567_89ab_cdef;
 
@@ -159,7 +161,9 @@ async fn serve(
     sweeping: Sweeping,
 ) -> (Arc<Ostiary>, Running, CancellationToken) {
     let ostiary =
-        Ostiary::open(engine, Arc::clone(world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
+        Ostiary::open(engine, Arc::clone(world), Retention::default(), Purging::Allowed, crate::harness::CAPACITY)
+            .await
+            .unwrap();
     let ostiary = Arc::new(ostiary);
     let stop = CancellationToken::new();
     let running = server::serve(Arc::clone(&ostiary), serving(sweeping), stop.clone()).await.unwrap();

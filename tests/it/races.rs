@@ -278,7 +278,9 @@ async fn a_change_that_was_overtaken_by_what_forbids_it_is_refused_though_it_beg
     founding::found(engine.as_ref(), &world, first.clone()).await.unwrap();
     let product = Arc::clone(&engine);
     let ostiary =
-        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
+        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, crate::harness::CAPACITY)
+            .await
+            .unwrap();
     let ostiary = Arc::new(ostiary);
     let operator = ostiary.authenticate(&first, Call::default()).await.unwrap();
     let ways = [Unrecognised::Invalid, Unrecognised::Disabled, Unrecognised::Expired];

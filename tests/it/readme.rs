@@ -40,7 +40,7 @@ fn the_configuration_chapter_has_every_flag_with_its_variable_and_default_and_no
             Some((flag, variable, default.filter(|_| takes_value).unwrap_or_else(|| absent.to_owned())))
         })
         .collect();
-    assert_eq!(known.len(), 21);
+    assert_eq!(known.len(), 22);
     let told: Vec<_> = table("## Configuration")
         .into_iter()
         .map(|row| (bare(&row[0]).to_owned(), bare(&row[1]).to_owned(), bare(&row[2]).to_owned()))
@@ -142,7 +142,10 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         format!("{} KiB encoded, {} levels", value::METADATA_BYTES_MAX >> 10, value::METADATA_LEVELS_MAX),
         format!("{} networks", network::NETWORKS_MAX),
         format!("1–255 characters; {}; {}; {}", windows::SPANS_MAX, rate_limits::ITEMS_MAX, namespace::PATTERNS_MAX),
-        format!("{},000,000; a workspace has at most as many as are still free", windows::WINDOWS_MAX / 1_000_000),
+        format!(
+            "{},000,000 (`--max-rate-limit-windows`); a workspace has at most eight times as many as are still free",
+            windows::WINDOWS_MAX / 1_000_000
+        ),
         format!("{days} days"),
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
         format!("{} MiB; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20),

@@ -273,7 +273,9 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     founding::found(engine.as_ref(), &world, first.clone()).await.unwrap();
     let product = Arc::clone(&engine);
     let ostiary =
-        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, 1 << 20).await.unwrap();
+        Ostiary::open(product, Arc::clone(&world), Retention::default(), Purging::Allowed, crate::harness::CAPACITY)
+            .await
+            .unwrap();
     let ostiary = Arc::new(ostiary);
     let stop = tokio_util::sync::CancellationToken::new();
     let serving = crate::harness::serving(ostiary::server::Sweeping::ByHand);

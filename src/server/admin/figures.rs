@@ -42,6 +42,10 @@ pub struct Figures {
     pub store_bytes: Option<u64>,
     /// How late the sweep is, if that can be told.
     pub behind: Option<Duration>,
+    /// Windows of rate limits that are counted.
+    pub windows: usize,
+    /// How often one more was refused.
+    pub windows_refused: u64,
     /// What the last look through the store has found, if there was one.
     pub survey: Option<Survey>,
     /// Now.
@@ -86,6 +90,10 @@ impl Figures {
         let depths = [("interactive", interactive), ("background", background)];
         let depths = depths.map(|(priority, number)| ([("priority", priority)], number as u64));
         page.gauges("store_queue_depth", "Changes that wait for the store.", &depths)?;
+        let help = "Windows of rate limits that are counted.";
+        page.gauge("rate_limit_windows", help, None, self.windows as f64)?;
+        let help = "Times that a window was refused because there were too many.";
+        page.counter("rate_limit_windows_refused", help, self.windows_refused)?;
         if let Some(bytes) = self.store_bytes {
             page.gauge("store_size", "The size of the store's file.", Some(&Unit::Bytes), bytes as f64)?;
         }

@@ -58,6 +58,7 @@ impl Watch {
     /// Everything, as it is now.
     pub async fn figures(&self) -> Figures {
         let (hits, misses) = self.ostiary.memory().hits_and_misses();
+        let (windows, windows_refused) = self.ostiary.windows();
         Figures {
             timings: self.front.timings().read(),
             under_way: self.front.load().under_way(),
@@ -66,6 +67,8 @@ impl Watch {
             verdicts: self.ostiary.verdicts(),
             hits,
             misses,
+            windows,
+            windows_refused,
             work: self.ostiary.work(),
             store_bytes: std::fs::metadata(&self.store).ok().map(|metadata| metadata.len()),
             behind: self.ostiary.behind().await.ok(),

@@ -42,6 +42,18 @@ impl Registry {
         std::mem::take(&mut bucket.dirty).then(|| bucket.saved(None))
     }
 
+    fn tell_of_refusals(&self) {
+        let refused = self.room.refused.load(Ordering::Relaxed);
+        let calls = refused - self.room.told.swap(refused, Ordering::Relaxed);
+        if calls > 0 {
+            tracing::warn!(
+                calls,
+                "calls were refused because too many windows of rate limits are counted at a time: \
+                 --max-rate-limit-windows sets how many there may be"
+            );
+        }
+    }
+
     fn row(&self, index: usize) -> Row {
         (self.start.load(Ordering::Relaxed), u16::try_from(index).unwrap_or(u16::MAX))
     }
@@ -89,6 +101,7 @@ impl Ostiary {
     /// # Errors
     /// What can't be saved now is saved the next time.
     pub async fn flush_windows(&self) -> Result<(), Error> {
+        self.windows.tell_of_refusals();
         let mut next = 0;
         while next < self.windows.buckets.len() {
             let _saving = self.windows.saving.lock().await;

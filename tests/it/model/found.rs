@@ -73,7 +73,9 @@ async fn the_end_of_a_life_is_logged_once_though_the_key_was_deleted_and_restore
 /// An ostiary on this engine that keeps what has expired for so many days.
 async fn keeping(engine: &Arc<dyn Engine>, world: &Arc<World>, days: u64) -> Ostiary {
     let retention = Retention { expired: Duration::from_millis(days * DAY), ..Retention::default() };
-    Ostiary::open(Arc::clone(engine), Arc::clone(world), retention, Purging::Allowed, 1 << 20).await.unwrap()
+    Ostiary::open(Arc::clone(engine), Arc::clone(world), retention, Purging::Allowed, crate::harness::CAPACITY)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

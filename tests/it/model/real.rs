@@ -392,7 +392,7 @@ fn open(kept: Kept, directory: &TempDir) -> Arc<dyn Engine> {
 
 async fn serve(engine: &Arc<dyn Engine>, world: &Arc<World>) -> Ostiary {
     let (engine, world) = (Arc::clone(engine), Arc::clone(world));
-    Ostiary::open(engine, world, Retention::default(), Purging::Allowed, 1 << 20).await.unwrap()
+    Ostiary::open(engine, world, Retention::default(), Purging::Allowed, crate::harness::CAPACITY).await.unwrap()
 }
 
 /// Code and reason.
