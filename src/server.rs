@@ -99,6 +99,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let tls = read_certificate(&config)?;
     let directory = config.data_dir.clone();
     data_directory::prepare(&directory)?;
+    outlive_file_limits()?;
     let (ostiary, world) = open(&config).await?;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
@@ -106,7 +107,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
         Some(address) => Some(Admin::bind(address).await?),
         None => None,
     };
-    let encrypted = tls.is_some();
+    let (encrypted, shown) = (tls.is_some(), tls.clone());
     let serving = Serving {
         addresses: config.listen.into_iter().filter(|address| *address != Address::Systemd).collect(),
         handed,
@@ -120,7 +121,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     running.background.spawn(renewal.run(running.quiet.clone()));
     running.background.spawn(systemd::watched(Arc::clone(&running.ostiary), running.quiet.clone()));
     if let Some(admin) = admin {
-        admin.tell(&running, directory.join(STORE));
+        admin.tell(&running, directory.join(STORE), shown);
     }
     first_root_key::remind(&directory, &running.addresses, encrypted);
     systemd::ready();
@@ -312,6 +313,12 @@ pub fn stop_on_signals(stop: CancellationToken) -> Result<JoinHandle<()>, ServeE
         }
         stop.cancel();
     }))
+}
+
+/// From now on a file that may not grow any more is an error like others, and does not end the process.
+fn outlive_file_limits() -> Result<(), ServeError> {
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    signal(kind).map(drop).map_err(ServeError::Signals)
 }
 
 /// Keeps secrets that are being handled out of core dumps and from other processes of the same user.

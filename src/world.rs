@@ -199,7 +199,7 @@ impl Glance {
         if let Some(step) = step {
             tracing::warn!(
                 seconds = step as f64 / 1e9,
-                "the wall clock was set; ostiary keeps its own time until it is started again"
+                "the wall clock was set; ostiary keeps its own time: if the clock is right now, start ostiary again"
             );
         }
         now

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
@@ -14,6 +15,8 @@ use crate::error::{Error, Obstacle, Unrecognised};
 
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "ostiary";
+/// How long to wait for a store that takes no changes: about as often it is tried whether it does again.
+const STORE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The messages that free-form data is made of.
 const FREE_FORM: [&str; 3] = ["Struct", "Value", "ListValue"];
 
@@ -219,6 +222,9 @@ pub fn render(error: &Error, request_id: &str) -> Status {
         Error::AttemptsLimited { retry_after } | Error::Overloaded { retry_after } => {
             details.set_retry_info(Some(*retry_after));
         }
+        Error::StoreUnavailable => {
+            details.set_retry_info(Some(STORE_RETRY_AFTER));
+        }
         Error::Unauthenticated(_)
         | Error::DigestTaken
         | Error::GrantExceedsOwn(_)
@@ -226,7 +232,6 @@ pub fn render(error: &Error, request_id: &str) -> Status {
         | Error::EtagMismatch
         | Error::Conflict
         | Error::MessageTooLarge
-        | Error::StoreUnavailable
         | Error::OutcomeUnknown
         | Error::ShuttingDown
         | Error::DeadlineExceeded

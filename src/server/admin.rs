@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use super::listening::{Listener, Socket};
+use super::tls::Tls;
 use super::{Running, ServeError};
 use crate::config::address::Address;
 
@@ -59,11 +60,12 @@ impl Admin {
         }
     }
 
-    /// Tells how a server is that keeps its store in this file, until nothing of it is left to tell.
-    pub fn tell(self, running: &Running, store: PathBuf) {
+    /// Tells how a server is that keeps its store in this file and encrypts with this, until nothing of it is left to
+    /// tell.
+    pub fn tell(self, running: &Running, store: PathBuf, tls: Option<Arc<Tls>>) {
         let Self { listener, address } = self;
         tracing::info!(%address, "metrics are told");
-        let watch = Arc::new(Watch::over(running, store));
+        let watch = Arc::new(Watch::over(running, store, tls));
         let (quiet, looking) = (running.quiet.clone(), Arc::clone(&watch));
         running.background.spawn(async move {
             let both = async { tokio::join!(take(&listener, &watch), looking.look_again_and_again()) };

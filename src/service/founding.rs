@@ -12,7 +12,7 @@ use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::Error;
 use crate::metrics::Counters;
 use crate::store::cache::Cache;
-use crate::store::{Body, Decision, Engine, Priority, Stop, Txn, tables};
+use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn, tables};
 use crate::world::World;
 
 use super::audit::{EVENTS_MAX, Log, Signature};
@@ -46,7 +46,7 @@ pub async fn stored_instant(engine: &dyn Engine) -> Result<Option<Timestamp>, Er
 }
 
 /// Makes the operator's workspace with this secret as its first root key. Where there is one already, nothing happens.
-pub async fn found(engine: &dyn Engine, world: &World, secret: Secret) -> Result<(), Error> {
+pub async fn found(engine: &dyn Engine, world: &World, secret: Secret) -> Result<(), Failure> {
     let founding = Founding {
         workspace: WorkspaceId::from_bytes(world.ulid()),
         root_key: RootKeyId::from_bytes(world.ulid()),

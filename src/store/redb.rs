@@ -1,14 +1,18 @@
 //! The engine that keeps everything in one redb file.
 //!
 //! One thread writes: it runs the bodies that wait one after another and syncs once for all of them. Views read their
-//! own snapshot on the thread that asks. After an I/O error redb refuses all further use, so the writer closes the
-//! file, opens it again and checks it; until that worked nothing is written and no new view is given.
+//! own snapshot on the thread that asks.
+//!
+//! Where the disk has too little room nothing is written until it has more. After an I/O error redb refuses all further
+//! use, so the writer closes the file, opens it again and checks it. While it can't be written it is opened only to be
+//! read: views are given, and what would have been written is refused.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ::redb::{Database, StorageBackend};
 use futures::future::BoxFuture;
@@ -18,18 +22,26 @@ use tokio::sync::{oneshot, watch};
 
 use self::file::Opener;
 use self::queue::{Answerable, Job, Queue};
+use self::source::Purpose;
 use self::view::RedbView;
 use self::writer::Writer;
 use super::marks::MARKS;
 use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View, Work};
 
 mod file;
+mod held;
 mod queue;
+mod shadow;
+mod source;
+mod sums;
 mod view;
 mod writer;
 
 pub use file::FORMAT_VERSION;
 pub use queue::{BACKGROUND_QUEUED_MAX, INTERACTIVE_QUEUED_MAX};
+
+/// How long a view that is asked for waits while the file is being opened again.
+const OPENING_WAITED_FOR: Duration = Duration::from_secs(1);
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -66,6 +78,7 @@ struct Shared {
     marks: Arc<Marks>,
     /// Readers only look at it under the lock, so that the writer can take it out whole.
     open: RwLock<Option<Open>>,
+    readable: watch::Sender<Readable>,
     /// Commits that are durable.
     commits: AtomicU64,
     /// Transactions in them.
@@ -78,6 +91,17 @@ struct Open {
     database: Arc<Database>,
     /// Tells a view's file from those opened after it.
     opening: u64,
+}
+
+/// Whether views are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readable {
+    /// They are, of this opening of the file.
+    Yes(u64),
+    /// It is being opened at the moment.
+    Soon,
+    /// It could not be opened, or is closed.
+    No,
 }
 
 impl RedbEngine {
@@ -98,8 +122,8 @@ impl RedbEngine {
         Self::start(Opener::backends(options, backends))
     }
 
-    fn start(opener: Opener) -> Result<Self, Failure> {
-        let opened = opener.open()?;
+    fn start(mut opener: Opener) -> Result<Self, Failure> {
+        let opened = opener.open(Purpose::Begin)?;
         let database = Arc::new(opened.database);
         let shared = Arc::new(Shared {
             epoch: opened.head.epoch,
@@ -107,6 +131,7 @@ impl RedbEngine {
             feed: Feed::new(opened.head),
             marks: Arc::new(Marks::new(opened.head.counter, MARKS)),
             open: RwLock::new(Some(Open { database: Arc::clone(&database), opening: 0 })),
+            readable: watch::Sender::new(Readable::Yes(0)),
             commits: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             ended: watch::Sender::new(false),
@@ -120,7 +145,13 @@ impl RedbEngine {
 
 impl Engine for RedbEngine {
     fn view(&self) -> BoxFuture<'_, Result<Box<dyn View>, Failure>> {
-        Box::pin(async move { RedbView::new(&self.shared).map(|view| Box::new(view) as Box<dyn View>) })
+        Box::pin(async move {
+            let view = match RedbView::new(&self.shared) {
+                Ok(view) => view,
+                Err(_) => self.shared.view_later().await?,
+            };
+            Ok(Box::new(view) as Box<dyn View>)
+        })
     }
 
     fn transact(&self, priority: Priority, body: Body) -> BoxFuture<'_, Result<Revision, Failure>> {

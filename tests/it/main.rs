@@ -19,6 +19,7 @@ mod credits;
 mod engine;
 mod errors;
 mod expiry;
+mod faults;
 mod first_start;
 mod format;
 mod idempotency;

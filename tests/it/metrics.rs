@@ -11,11 +11,14 @@ use std::time::Duration;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::policy;
 use ostiary::service::survey::Ending;
+use ostiary::world::World;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 
+use crate::certificates::Authority;
 use crate::harness::{Client, House, at, root_key, span};
 use crate::process::{Place, Server, await_some, mode};
+use crate::tls::{CERTIFIED, encrypted};
 use page::Page;
 
 const DASHBOARD: &str = include_str!("../../deploy/grafana/ostiary.json");
@@ -245,10 +248,15 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn the_manual_and_the_dashboard_name_what_there_is() {
-    let place = Place::new();
-    let server = place.serve(&LOOPBACK);
-    server.client(&place.first_root_key()).await.me().await.unwrap();
+    let (place, authority) = (Place::new(), Authority::new());
+    authority.sign().write(&place);
+    let server = place.serve(&[&LOOPBACK[..], &CERTIFIED].concat());
+    let client = encrypted(server.address, &authority, None, &place.first_root_key()).await.unwrap();
+    client.me().await.unwrap();
     let page = whole(admin(&server));
+    let in_days = |days: u64| (World::real(None).now().millis() / 1_000 + days * 24 * 3_600) as f64;
+    let expiry = page.figure("ostiary_certificate_expiry_time_seconds", &[]).unwrap();
+    assert!((in_days(334)..in_days(336)).contains(&expiry), "{expiry}");
     let there: BTreeSet<_> = page.samples.iter().map(|sample| sample.name.as_str()).collect();
     serde_json::from_str::<serde_json::Value>(DASHBOARD).unwrap();
     let shown = names(DASHBOARD);

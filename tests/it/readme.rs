@@ -11,8 +11,15 @@ use crate::process::Place;
 
 const README: &str = include_str!("../../README.md");
 /// The pages for those who use ostiary.
-const PAGES: [&str; 6] =
-    ["README.md", "deploy/README.md", "docs/deploying.md", "docs/sizing.md", "docs/upgrading.md", "examples/README.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "deploy/README.md",
+    "docs/deploying.md",
+    "docs/sizing.md",
+    "docs/troubleshooting.md",
+    "docs/upgrading.md",
+    "examples/README.md",
+];
 
 /// The rows of the first table after a heading, cell by cell.
 fn table(heading: &str) -> Vec<Vec<String>> {

@@ -38,6 +38,8 @@ pub struct Figures {
     pub misses: u64,
     /// What the store has done.
     pub work: Work,
+    /// Whether it takes changes.
+    pub writable: bool,
     /// How large its file is, if that can be told.
     pub store_bytes: Option<u64>,
     /// How late the sweep is, if that can be told.
@@ -48,6 +50,8 @@ pub struct Figures {
     pub windows_refused: u64,
     /// What the last look through the store has found, if there was one.
     pub survey: Option<Survey>,
+    /// When the certificate in use expires, if one is in use.
+    pub certificate_until: Option<Timestamp>,
     /// Now.
     pub now: Timestamp,
     /// When the server started.
@@ -94,6 +98,7 @@ impl Figures {
         page.gauge("rate_limit_windows", help, None, self.windows as f64)?;
         let help = "Times that a window was refused because there were too many.";
         page.counter("rate_limit_windows_refused", help, self.windows_refused)?;
+        page.gauge("store_writable", "Whether the store takes changes.", None, f64::from(u8::from(self.writable)))?;
         if let Some(bytes) = self.store_bytes {
             page.gauge("store_size", "The size of the store's file.", Some(&Unit::Bytes), bytes as f64)?;
         }
@@ -119,6 +124,11 @@ impl Figures {
     fn of_the_process(&self, page: &mut Page<'_>) -> fmt::Result {
         let started = self.started.since(Timestamp::EPOCH).as_secs_f64();
         page.gauge("start_time", "When the server started, since 1970.", Some(&Unit::Seconds), started)?;
+        if let Some(until) = self.certificate_until {
+            let until = until.since(Timestamp::EPOCH).as_secs_f64();
+            let help = "When the certificate in use expires, since 1970.";
+            page.gauge("certificate_expiry_time", help, Some(&Unit::Seconds), until)?;
+        }
         let mut build = page.metric("build", "Which ostiary this is.", None, MetricType::Info)?;
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }

@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::rpc::front::Front;
 use crate::server::Running;
 use crate::server::caps::Caps;
+use crate::server::tls::Tls;
 use crate::service::Ostiary;
 use crate::service::survey::Survey;
 
@@ -27,18 +28,19 @@ pub struct Watch {
     front: Front,
     caps: Arc<Caps>,
     store: PathBuf,
+    tls: Option<Arc<Tls>>,
     started: Timestamp,
     /// What the last look through the store has found; nothing if that could not be read.
     survey: Mutex<Option<Survey>>,
 }
 
 impl Watch {
-    /// Over this server, which keeps its store in this file and has just started.
-    pub fn over(running: &Running, store: PathBuf) -> Self {
+    /// Over this server, which keeps its store in this file, encrypts with this, and has just started.
+    pub fn over(running: &Running, store: PathBuf, tls: Option<Arc<Tls>>) -> Self {
         let Running { ostiary, front, caps, .. } = running;
         let started = ostiary.world().now();
         let (ostiary, front, caps) = (Arc::clone(ostiary), front.clone(), Arc::clone(caps));
-        Self { ostiary, front, caps, store, started, survey: Mutex::default() }
+        Self { ostiary, front, caps, store, tls, started, survey: Mutex::default() }
     }
 
     /// Looks through the store now and then, for ever.
@@ -70,9 +72,11 @@ impl Watch {
             windows,
             windows_refused,
             work: self.ostiary.work(),
+            writable: self.ostiary.writable(),
             store_bytes: std::fs::metadata(&self.store).ok().map(|metadata| metadata.len()),
             behind: self.ostiary.behind().await.ok(),
             survey: *self.survey.lock(),
+            certificate_until: self.tls.as_ref().map(|tls| tls.validity().until),
             now: self.ostiary.world().now(),
             started: self.started,
         }

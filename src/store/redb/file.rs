@@ -8,13 +8,12 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use ::redb::backends::FileBackend;
 use ::redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableHandle};
 
 use super::super::{Failure, Revision};
 use super::RedbOptions;
+use super::source::{Backends, OneFile, Purpose, Source, unheld};
 
 /// The arrangement of rows in the file. A file with a higher number is refused.
 pub const FORMAT_VERSION: u64 = 1;
@@ -26,14 +25,10 @@ pub(super) const HEAD_ROW: &[u8] = b"\0head";
 const FORMAT_ROW: &[u8] = b"\0format";
 const EPOCH_ROW: &[u8] = b"\0epoch";
 
-type Create = dyn Fn(&Builder, bool) -> Result<Database, ::redb::Error> + Send;
-
 /// Opens the same store again and again.
 pub(super) struct Opener {
     options: RedbOptions,
-    create: Box<Create>,
-    /// Whether the store has been open: from then on a missing or empty one is lost, not new.
-    known: AtomicBool,
+    source: Box<dyn Source>,
 }
 
 /// An open store.
@@ -44,55 +39,49 @@ pub(super) struct Opened {
 
 impl Opener {
     pub(super) fn path(options: RedbOptions) -> Self {
-        let RedbOptions { path, epoch_if_new, .. } = options.clone();
-        Self::new(options, move |builder, known| {
-            if !known && !path.try_exists()? {
-                make(builder, &path, epoch_if_new)?;
-            }
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            if file.metadata()?.len() == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty").into());
-            }
-            if known {
-                forget_cached(&file)?;
-            }
-            Ok(builder.create_with_backend(FileBackend::new(file)?)?)
-        })
+        let source = Box::new(OneFile::new(&options.path, options.epoch_if_new));
+        Self { options, source }
     }
 
     pub(super) fn backends<B: StorageBackend>(
         options: RedbOptions,
         backends: impl Fn() -> io::Result<B> + Send + 'static,
     ) -> Self {
-        Self::new(options, move |builder, _| Ok(builder.create_with_backend(backends()?)?))
+        Self { options, source: Box::new(Backends(backends)) }
     }
 
-    fn new(
-        options: RedbOptions,
-        create: impl Fn(&Builder, bool) -> Result<Database, ::redb::Error> + Send + 'static,
-    ) -> Self {
-        Self { options, create: Box::new(create), known: AtomicBool::new(false) }
-    }
-
-    /// Opens and checks the store. Makes it if it is new, but only the first time.
-    pub(super) fn open(&self) -> Result<Opened, Failure> {
+    /// Opens and checks the store.
+    pub(super) fn open(&mut self, purpose: Purpose) -> Result<Opened, Failure> {
         // redb trusts its pages in places and panics where they make no sense; that is damage like any other.
-        let opened = catch_unwind(AssertUnwindSafe(|| self.open_trusting()));
-        let opened = opened.unwrap_or_else(|_| Err(self.damaged("its pages make no sense")))?;
-        self.known.store(true, Ordering::Relaxed);
-        Ok(opened)
+        let opened = catch_unwind(AssertUnwindSafe(|| self.open_trusting(purpose)));
+        opened.unwrap_or_else(|_| Err(self.damaged("its pages make no sense")))
     }
 
-    fn open_trusting(&self) -> Result<Opened, Failure> {
+    fn open_trusting(&mut self, purpose: Purpose) -> Result<Opened, Failure> {
         let mut builder = Builder::new();
         builder.set_cache_size(self.options.cache_bytes).set_check_integrity_on_open(self.options.check_integrity);
-        let known = self.known.load(Ordering::Relaxed);
-        let database = (self.create)(&builder, known).map_err(|error| self.failure(error))?;
-        if !known && self.is_new(&database)? {
+        let database = self.source.open(&builder, purpose).map_err(|error| self.failure(error))?;
+        if purpose == Purpose::Begin && self.is_new(&database)? {
             initialise(&database, self.options.epoch_if_new).map_err(|error| self.failure(error))?;
         }
         let head = self.head(&database)?;
         Ok(Opened { database, head })
+    }
+
+    /// Whether what is written now would last and has room, as far as that can be told at once.
+    pub(super) fn look(&self) -> Result<(), Failure> {
+        self.source.look().map_err(|error| self.failure(error.into()))
+    }
+
+    /// Whether the store can be written again.
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        self.source.probe().map_err(|error| self.failure(error.into()))
+    }
+
+    /// Lets others have the store. Nothing is opened after that.
+    pub(super) fn let_go(&mut self) {
+        // What can't be unlocked now is unlocked when this process ends.
+        let _ = self.source.let_go();
     }
 
     fn is_new(&self, database: &Database) -> Result<bool, Failure> {
@@ -124,7 +113,11 @@ impl Opener {
 
     /// Says that the store is not what was written.
     pub(super) fn damaged(&self, how: &str) -> Failure {
-        Failure::Corrupt(format!("{} is damaged: {how}; restore it from a backup", self.name()))
+        let directory = directory(&self.options.path).display();
+        Failure::Corrupt(format!(
+            "{} is damaged: {how}; restore a backup: ostiary restore FILE --data-dir {directory}",
+            self.name()
+        ))
     }
 
     /// Says that the store now open is not the one that was open before.
@@ -138,7 +131,7 @@ impl Opener {
                 Failure::Unavailable(format!("another process has {} open", self.name()))
             }
             ::redb::Error::Io(error) if is_damage(&error) => self.damaged(&error.to_string()),
-            ::redb::Error::Io(error) => Failure::Unavailable(format!("{}: {error}", self.name())),
+            ::redb::Error::Io(error) => Failure::Unavailable(format!("{}: {error}; {}", self.name(), remedy(&error))),
             error => match failure(error) {
                 Failure::Corrupt(how) => self.damaged(&how),
                 other => Failure::Unavailable(format!("{}: {other}", self.name())),
@@ -146,13 +139,14 @@ impl Opener {
         }
     }
 
-    fn name(&self) -> String {
+    /// What messages call the store.
+    pub(super) fn name(&self) -> String {
         self.options.path.display().to_string()
     }
 }
 
 /// Makes a store whole, out of sight, and then gives it its name.
-fn make(builder: &Builder, path: &Path, epoch: u64) -> Result<(), ::redb::Error> {
+pub(super) fn make(builder: &Builder, path: &Path, epoch: u64) -> Result<(), ::redb::Error> {
     let mut hidden = path.as_os_str().to_owned();
     hidden.push(format!(".{epoch:016x}.new"));
     let hidden = PathBuf::from(hidden);
@@ -165,13 +159,12 @@ fn make(builder: &Builder, path: &Path, epoch: u64) -> Result<(), ::redb::Error>
     let removed = std::fs::remove_file(&hidden);
     named?;
     removed?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(File::open(directory)?.sync_all()?)
+    Ok(File::open(directory(path))?.sync_all()?)
 }
 
 fn make_hidden(builder: &Builder, hidden: &Path, epoch: u64) -> Result<(), ::redb::Error> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(hidden)?;
-    let database = builder.create_with_backend(FileBackend::new(file)?)?;
+    let database = unheld(builder, file)?;
     initialise(&database, epoch)?;
     Ok(database.close()?)
 }
@@ -193,6 +186,7 @@ pub(super) fn failure(error: impl Into<::redb::Error>) -> Failure {
     match error.into() {
         Corrupted(how) => Failure::Corrupt(how),
         Io(error) if is_damage(&error) => Failure::Corrupt(error.to_string()),
+        Io(error) => Failure::Unavailable(format!("{error}; {}", remedy(&error))),
         error @ (TableDoesNotExist(_) | TableIsMultimap(_) | TableTypeMismatch { .. } | UpgradeRequired(_)) => {
             Failure::Corrupt(error.to_string())
         }
@@ -208,19 +202,25 @@ pub(super) fn number(
     Ok(rows.get(key)?.and_then(|value| value.value().try_into().ok()).map(u64::from_be_bytes))
 }
 
+/// What helps against an error of the disk.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "make room there",
+        io::ErrorKind::QuotaExceeded => "raise the quota of the user that runs ostiary, or make room within it",
+        io::ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f; LimitFSIZE= of systemd)",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the file system for writing; the kernel's log says why it is not",
+        io::ErrorKind::PermissionDenied => "give it to the user that runs ostiary, who must read and write it",
+        io::ErrorKind::NotFound => "stop ostiary, put the file back, and start it again",
+        _ => "the kernel's log may say more; if the disk fails, move the data directory to another",
+    }
+}
+
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// redb reports a file that is no database, and one that ends too soon, as these.
 fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-}
-
-/// Drops what the kernel remembers of the file. After a failed sync it may show pages that never reached the disk
-/// and never will, because it takes them for clean.
-#[cfg(target_os = "linux")]
-fn forget_cached(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn forget_cached(_: &File) -> io::Result<()> {
-    Ok(())
 }

@@ -212,11 +212,13 @@ impl Queue {
     /// Waits that long, or until closed. Whether it is closed.
     pub(super) fn pause(&self, length: Duration) -> bool {
         let mut waiting = self.waiting.lock();
-        // Until the time is over; a ring for something else ends the pause early, which does no harm.
-        if !waiting.closed {
-            self.bell.wait_for(&mut waiting, length);
-        }
+        self.bell.wait_while_for(&mut waiting, |waiting| !waiting.closed, length);
         waiting.closed
+    }
+
+    /// Whether a reader of this opening of the file has met an error.
+    pub(super) fn has_failed(&self, opening: u64) -> bool {
+        self.waiting.lock().reopen.take_if(|(failed, _)| *failed == opening).is_some()
     }
 }
 

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, ready};
 
 use super::super::{Failure, Revision, Row, View, reserved, shown};
 use super::file::{HEAD_ROW, ROWS, failure, number};
-use super::{Open, Shared};
+use super::{OPENING_WAITED_FOR, Open, Readable, Shared};
 
 pub(super) struct RedbView {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
@@ -70,6 +70,21 @@ impl View for RedbView {
 }
 
 impl Shared {
+    /// A view once the file is open again, if that is being done and does not take long.
+    pub(super) async fn view_later(self: &Arc<Self>) -> Result<RedbView, Failure> {
+        let failed = self.open.read().as_ref().map(|open| open.opening);
+        let mut readable = self.readable.subscribe();
+        let again = readable.wait_for(|readable| match readable {
+            // The writer has not noticed yet what this reader has.
+            Readable::Yes(opening) => Some(*opening) != failed,
+            Readable::Soon => false,
+            Readable::No => true,
+        });
+        // However that ended, whoever asked is told how it is now.
+        let _ = tokio::time::timeout(OPENING_WAITED_FOR, again).await;
+        RedbView::new(self)
+    }
+
     fn why_not_open(&self) -> Failure {
         if *self.ended.borrow() {
             Failure::Closed

@@ -17,23 +17,24 @@ use super::super::{Commit, Failure, Revision, Stop, tables};
 use super::file::{HEAD_ROW, Opener, ROWS, failure};
 use super::queue::{Answerable, Job, Next, tell_all};
 use super::view::copied;
-use super::{Open, Shared};
+use super::{Readable, Shared};
+
+mod healing;
 
 /// Rows after which a group is committed.
 const GROUP_ROWS_MAX: usize = 16_384;
 /// Bytes of keys and values after which a group is committed.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-/// How long to wait before the second attempt to open the file again; the first one is made at once.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(50);
-/// How long to wait at most between two attempts.
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     opener: Opener,
     shared: Arc<Shared>,
-    /// Nothing only after the end of a healing that was cut short by closing.
+    /// Nothing while the file can't even be read, and after the end of a healing that was cut short by closing.
     database: Option<Arc<Database>>,
     opening: u64,
+    state: State,
+    /// How long to wait before the next attempt to write; nothing once something was written.
+    patience: Duration,
     /// The newest commit that is known to be durable.
     durable: u64,
     /// The highest counter that any body has seen; no other commit may ever have it.
@@ -53,6 +54,17 @@ struct Group {
     committing: bool,
 }
 
+/// What the database is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Reading and writing.
+    Sound,
+    /// Reading.
+    ReadOnly,
+    /// Nothing.
+    Broken,
+}
+
 enum Answer {
     Wrote(Revision),
     Read(Revision),
@@ -61,7 +73,8 @@ enum Answer {
 
 impl Writer {
     pub(super) fn new(opener: Opener, shared: Arc<Shared>, database: Arc<Database>, head: u64) -> Self {
-        Self { opener, shared, database: Some(database), opening: 0, durable: head, issued: head }
+        let (state, patience) = (State::Sound, Duration::ZERO);
+        Self { opener, shared, database: Some(database), opening: 0, state, patience, durable: head, issued: head }
     }
 
     /// Until the queue is closed and empty.
@@ -69,7 +82,10 @@ impl Writer {
         loop {
             match self.shared.queue.next() {
                 Next::Group(jobs) => self.groups(jobs),
-                Next::Reopen(opening, failure) if opening == self.opening => self.heal(&failure),
+                Next::Reopen(opening, failure) if opening == self.opening => {
+                    self.state = State::Broken;
+                    self.heal(failure);
+                }
                 Next::Reopen(..) => {}
                 Next::End => break,
             }
@@ -79,19 +95,22 @@ impl Writer {
     fn groups(&mut self, mut jobs: VecDeque<Job>) {
         while !jobs.is_empty() {
             if let Err(failure) = self.group(&mut jobs) {
+                // Whoever is told of the failure must find the store refusing.
+                self.refuse(&failure);
                 for Job { answer, .. } in jobs.drain(..) {
                     answer.tell(Err(refusal(&failure)));
                 }
-                self.heal(&failure);
+                self.heal(failure);
             }
         }
     }
 
-    /// Runs as many transactions as fit into one commit. Fails if the file must be opened again.
+    /// Runs as many transactions as fit into one commit. Fails if nothing can be written.
     fn group(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failure> {
         let Some(database) = self.database.clone() else {
             return Err(Failure::Closed);
         };
+        self.opener.look()?;
         let mut group = Group::default();
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit(&database, jobs, &mut group)));
         let ended = ended.unwrap_or_else(|_| Err(Failure::Unavailable("the store panicked".to_owned())));
@@ -100,6 +119,7 @@ impl Writer {
                 self.durable = group.head(self.durable);
                 self.shared.marks.reach(self.durable);
                 if !group.commits.is_empty() {
+                    self.patience = Duration::ZERO;
                     self.shared.commits.fetch_add(1, Ordering::Relaxed);
                     self.shared.transactions.fetch_add(group.commits.len() as u64, Ordering::Relaxed);
                     self.shared.feed.publish(std::mem::take(&mut group.commits));
@@ -107,8 +127,9 @@ impl Writer {
                 group.answer();
             }
             Err(failure) => {
+                self.state = State::Broken;
                 // Whoever is told of the failure must find the store refusing.
-                self.shared.queue.refuse(&refusal(failure));
+                self.refuse(failure);
                 group.fail(failure);
             }
         }
@@ -184,52 +205,6 @@ impl Writer {
         }
         Ok(())
     }
-
-    /// Closes the file and opens it again, however long that takes; meanwhile everything is refused.
-    fn heal(&mut self, failure: &Failure) {
-        self.shared.queue.refuse(&refusal(failure));
-        self.let_go();
-        let mut wait = BACK_OFF_FIRST;
-        while let Err(again) = self.reopen() {
-            self.shared.queue.refuse(&refusal(&again));
-            if self.shared.queue.pause(wait) {
-                return;
-            }
-            wait = (wait * 2).min(BACK_OFF_MAX);
-        }
-    }
-
-    fn reopen(&mut self) -> Result<(), Failure> {
-        let opened = self.opener.open()?;
-        let Revision { epoch, counter } = opened.head;
-        if epoch != self.shared.epoch {
-            return Err(self.opener.exchanged());
-        }
-        if counter < self.durable {
-            return Err(self.opener.damaged("commits that were durable are gone"));
-        }
-        // The commit that failed is there, or it is not; its numbers are spent either way.
-        self.durable = counter;
-        self.issued = self.issued.max(counter);
-        self.opening += 1;
-        let database = Arc::new(opened.database);
-        self.database = Some(Arc::clone(&database));
-        self.shared.feed.restart(counter);
-        // Nothing that was read before counts without a look at what the store is now.
-        self.shared.marks.raise_all(counter);
-        self.shared.marks.reach(counter);
-        *self.shared.open.write() = Some(Open { database, opening: self.opening });
-        self.shared.queue.resume();
-        Ok(())
-    }
-
-    /// Closes the file. Readers hold the database only under the lock, so this closes it on this thread.
-    fn let_go(&mut self) {
-        self.shared.open.write().take();
-        let database = self.database.take().and_then(Arc::into_inner);
-        // After an I/O error closing reports that error once more, and redb may panic on a damaged page.
-        let _ = catch_unwind(AssertUnwindSafe(|| database.map(Database::close)));
-    }
 }
 
 impl Drop for Writer {
@@ -237,7 +212,9 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.queue.refuse(&Failure::Closed);
-        self.let_go();
+        self.close();
+        self.shared.readable.send_replace(Readable::No);
+        self.opener.let_go();
         self.shared.feed.close();
         self.shared.ended.send_replace(true);
     }

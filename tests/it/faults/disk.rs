@@ -1,0 +1,182 @@
+//! A disk that takes nothing more, for a while.
+
+use std::process::Command;
+
+use super::*;
+
+const STOPPED: &str = "nothing is written for now, and it is tried again by itself: ";
+const GOES_ON: &str = "changes are written again";
+
+/// A shell that makes a disk of 64 MiB which only it and its children see, and becomes the server on it. As long as a
+/// file `full` lies beside the disk, it is filled up.
+const ON_SMALL_DISK: &str = r#"
+set -eu
+mount -t tmpfs -o size=64m,mode=700 tmpfs data
+(
+  while [ -d "$PWD" ]; do
+    if [ -e full ] && [ ! -e filled ]; then cat /dev/zero > data/filling 2>&1 || true; : > filled; fi
+    if [ ! -e full ] && [ -e filled ]; then rm -f data/filling filled; fi
+    sleep 0.05
+  done
+) > /dev/null 2>&1 < /dev/null &
+exec "$@"
+"#;
+
+/// The command in a world of mounts of its own; none where this machine does not allow that to anybody like us.
+fn with_own_mounts() -> Option<Command> {
+    let shell = |flag| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", flag, "sh", "-c"]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    };
+    // The first is for the superuser, the second for everybody, where the system lets them.
+    ["--propagation=private", "--map-root-user"].into_iter().find_map(|flag| {
+        let tried = shell(flag).arg("mount -t tmpfs tmpfs /mnt").output();
+        tried.is_ok_and(|tried| tried.status.success()).then(|| shell(flag))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_may_not_grow_stops_changes_and_nothing_else_until_it_may() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    story.verifies_all().await;
+    limit_files(&story.server.process, Some(store(&place).metadata().unwrap().len()));
+    let refused = story.create_until_refused().await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    await_health(&story.client, READ_ONLY).await;
+    story.refuses_changes().await;
+    story.verifies_all().await;
+    story.await_log(STOPPED);
+    story.await_log("File too large (os error 27); raise the limit on the size of files (ulimit -f; LimitFSIZE= of");
+    assert_eq!(health(&story.client).await, READ_ONLY);
+
+    limit_files(&story.server.process, None);
+    await_health(&story.client, ALL_WELL).await;
+    story.await_log(GOES_ON);
+    story.create(60).await.unwrap();
+    story.holds().await;
+    let log = story.server.process.log();
+    assert_eq!(log.matches(GOES_ON).count(), 1, "{log}");
+    assert!(log.matches(STOPPED).count() <= 2, "once for the error, once for what keeps it from going on: {log}");
+    let mut story = story.restart(&place).await;
+    story.holds().await;
+    story.create(1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nothing_at_all_can_be_written_keys_are_verified_that_nobody_has_asked_for_before() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    for _ in 0..20 {
+        story.create(10).await.unwrap();
+    }
+    limit_files(&story.server.process, Some(0));
+    let refused = story.create(1).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    await_health(&story.client, READ_ONLY).await;
+    story.verifies_all().await;
+    story.refuses_changes().await;
+    limit_files(&story.server.process, None);
+    await_health(&story.client, ALL_WELL).await;
+    story.create(1).await.unwrap();
+    story.holds().await;
+    story.restart(&place).await.holds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_stopped_while_nothing_can_be_written_ends_and_has_lost_nothing() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    limit_files(&story.server.process, Some(0));
+    story.create(1).await.unwrap_err();
+    await_health(&story.client, READ_ONLY).await;
+    story.restart(&place).await.holds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_is_not_filled_to_the_brim_and_changes_go_on_when_there_is_room() {
+    let Some(mut command) = with_own_mounts() else {
+        eprintln!("NOT TESTED: nobody may mount anything here, so there is no small disk to fill");
+        return;
+    };
+    let place = Place::new();
+    std::fs::create_dir(place.data()).unwrap();
+    let server = env!("CARGO_BIN_EXE_ostiary");
+    command.args([ON_SMALL_DISK, "sh", server, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
+    let key = place.write("root-key", &place.run(&["generate-root-key"]).stdout);
+    command.args(["--first-root-key-file", key.to_str().unwrap()]).current_dir(place.path(""));
+    let server = Server::await_serving(Process::spawn(command));
+    let client = server.client(std::fs::read_to_string(&key).unwrap().trim_end()).await;
+    let api = client.api("documents").await;
+    let mut story = Story { server, client, api, made: BTreeMap::new(), unknown: 0 };
+    story.create(1).await.unwrap();
+
+    place.write("full", "");
+    await_some("full disk", || place.path("filled").exists().then_some(()));
+    let refused = story.create(1).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    await_health(&story.client, READ_ONLY).await;
+    story.refuses_changes().await;
+    story.await_log("less than 32 MiB are free on its disk; make room there");
+    story.verifies_all().await;
+
+    std::fs::remove_file(place.path("full")).unwrap();
+    await_health(&story.client, ALL_WELL).await;
+    story.create(1).await.unwrap();
+    story.holds().await;
+    assert_eq!(story.unknown, 0, "nothing was begun that could not be finished");
+    let log = story.server.stop().stderr;
+    assert_eq!((log.matches(STOPPED).count(), log.matches(GOES_ON).count()), (1, 1), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_to_a_store_that_the_next_start_would_not_find() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    let elsewhere = place.path("elsewhere");
+    std::fs::rename(store(&place), &elsewhere).unwrap();
+    let refused = story.create(1).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    await_health(&story.client, READ_ONLY).await;
+    story
+        .await_log("it was removed or replaced while it was open; stop ostiary, put the file back, and start it again");
+    story.verifies_all().await;
+    std::fs::rename(&elsewhere, store(&place)).unwrap();
+    await_health(&story.client, ALL_WELL).await;
+    story.create(1).await.unwrap();
+    story.restart(&place).await.holds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_other_process_gets_at_the_store_while_it_can_not_be_written() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    limit_files(&story.server.process, Some(0));
+    story.create(1).await.unwrap_err();
+    for _ in 0..3 {
+        let refused = complaint(&place.serve_in_vain(&[]));
+        assert!(refused.contains("another process has "), "{refused}");
+        assert!(refused.ends_with("; stop that one first, or name another directory with --data-dir"), "{refused}");
+    }
+    limit_files(&story.server.process, None);
+    await_health(&story.client, ALL_WELL).await;
+    story.restart(&place).await.holds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_behind_by_a_look_whether_the_file_can_grow_does_no_harm() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    story.create(60).await.unwrap();
+    let Story { server, api, made, unknown, .. } = story;
+    server.kill();
+    let file = std::fs::OpenOptions::new().write(true).open(store(&place)).unwrap();
+    file.set_len(file.metadata().unwrap().len() + (1 << 20)).unwrap();
+    let server = place.serve(&[]);
+    let client = server.client(&place.first_root_key()).await;
+    let mut story = Story { server, client, api, made, unknown };
+    story.create(60).await.unwrap();
+    story.holds().await;
+    story.restart(&place).await.holds().await;
+}
