@@ -17,7 +17,6 @@ use crate::domain::secret::{self, Prefix, Secret};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Workspace};
 use crate::error::{Error, Unrecognised};
-use crate::store::tables;
 
 use super::Ostiary;
 use super::sight::{Remembered, Seen, Sight};
@@ -253,16 +252,16 @@ impl Ostiary {
         remote: Option<IpAddr>,
     ) -> Result<(Seen<Remembered>, Seen<Workspace>), Error> {
         let mut sight = Sight::remembering(self);
+        let mut first = true;
         loop {
-            let root_key = sight.root_key(digest).await?;
-            let workspace = match &root_key {
-                Some(root_key) => {
-                    let home = root_key.record.root_key.workspace;
-                    sight.record(&tables::WORKSPACES, &(home,)).await?
-                }
-                None => None,
-            };
-            if sight.holds_at().is_some() {
+            let seen = sight.root_key_and_home(digest).await;
+            // The store may have been opened again while it was looked at: the next view waits for that.
+            let moved = first && matches!(seen, Err(Error::StoreUnavailable));
+            first = false;
+            if !moved
+                && let (root_key, workspace) = seen?
+                && sight.holds_at().is_some()
+            {
                 let records =
                     (root_key.as_ref().map(|seen| &seen.record.root_key), workspace.as_ref().map(|seen| &seen.record));
                 recognise(records.0, records.1, remote, self.world.now()).map_err(Error::Unauthenticated)?;

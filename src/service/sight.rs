@@ -220,6 +220,16 @@ impl<'a> Sight<'a> {
         Ok(Some(self.keep(place, Entry { record, spot, revision }, 2 * length)))
     }
 
+    /// The root key with this digest, and its workspace.
+    pub async fn root_key_and_home(
+        &mut self,
+        digest: Digest,
+    ) -> Result<(Option<Seen<Remembered>>, Option<Seen<Workspace>>), Error> {
+        let root_key = self.root_key(digest).await?;
+        let Some(home) = root_key.as_ref().map(|seen| seen.record.root_key.workspace) else { return Ok((None, None)) };
+        Ok((root_key, self.record(&tables::WORKSPACES, &(home,)).await?))
+    }
+
     /// The key that a secret belongs to.
     pub async fn holder(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Holder>>, Error> {
         let Ostiary { memory, usage, .. } = self.ostiary;

@@ -145,9 +145,15 @@ impl Ostiary {
             let mut sight = Sight::remembering(self);
             let home = &caller.workspace;
             sight.include(home);
-            let gathered = sight.gather(&home.record, question).await?;
-            if let Some(revision) = sight.holds_at() {
-                return Ok((Arc::clone(home), gathered, revision));
+            match sight.gather(&home.record, question).await {
+                Ok(gathered) => {
+                    if let Some(revision) = sight.holds_at() {
+                        return Ok((Arc::clone(home), gathered, revision));
+                    }
+                }
+                // The store may have been opened again while it was looked at: the view below waits for that.
+                Err(Error::StoreUnavailable) => {}
+                Err(error) => return Err(error),
             }
         }
         let Reading { view, .. } = self.read(min_revision).await?;

@@ -180,3 +180,38 @@ async fn what_is_left_behind_by_a_look_whether_the_file_can_grow_does_no_harm() 
     story.holds().await;
     story.restart(&place).await.holds().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_verification_fails_because_an_error_of_the_disk_comes_or_goes() {
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    let secrets: Vec<String> = story.made.values().cloned().collect();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let verifying = (0..4).map(|_| {
+        let (client, secrets, stop) = (story.client.clone(), secrets.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut answered = 0_u64;
+            while !stop.is_cancelled() {
+                for secret in &secrets {
+                    assert!(client.verdict(secret, None).await.valid, "after {answered}");
+                    answered += 1;
+                }
+            }
+            answered
+        })
+    });
+    let verifying: Vec<_> = verifying.collect();
+    for _ in 0..5 {
+        limit_files(&story.server.process, Some(0));
+        story.create(1).await.unwrap_err();
+        await_health(&story.client, READ_ONLY).await;
+        limit_files(&story.server.process, None);
+        await_health(&story.client, ALL_WELL).await;
+        story.create(1).await.unwrap();
+    }
+    stop.cancel();
+    for answered in futures::future::join_all(verifying).await {
+        assert!(answered.unwrap() > 100);
+    }
+    story.holds().await;
+}
