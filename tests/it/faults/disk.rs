@@ -215,3 +215,45 @@ async fn no_verification_fails_because_an_error_of_the_disk_comes_or_goes() {
     }
     story.holds().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balance_is_spent_to_its_end_across_errors_of_the_disk_and_never_beyond() {
+    const CREDITS: u64 = 60;
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    let credits = Some(pb::Credits { remaining: Some(CREDITS.cast_signed()), refill: None });
+    let api_id = story.api.api_id.clone();
+    let (_, secret) = story.client.key(pb::CreateKeyRequest { api_id, credits, ..Default::default() }).await;
+    let spend = async || {
+        let request = pb::VerifyKeyRequest { key: secret.clone(), ..Default::default() };
+        story.client.keys().verify_key(request).await.map(|answer| answer.into_inner().verdict.unwrap())
+    };
+    let (mut good, mut unknown) = (0, 0);
+    for round in 0.. {
+        if round % 2 == 0 {
+            limit_files(&story.server.process, Some(0));
+        } else {
+            limit_files(&story.server.process, None);
+            await_health(&story.client, ALL_WELL).await;
+        }
+        for _ in 0..5 {
+            match spend().await {
+                Ok(verdict) if verdict.valid => good += 1,
+                Ok(verdict) => {
+                    assert_eq!(verdict.code(), pb::VerificationCode::UsageExceeded);
+                    // What was reserved when the disk failed may be forfeited, 1 credit each time.
+                    assert!(good <= CREDITS && good + unknown >= CREDITS, "{good} were good, {unknown} are unknown");
+                    assert!(good > CREDITS / 2, "{good}");
+                    limit_files(&story.server.process, None);
+                    await_health(&story.client, ALL_WELL).await;
+                    story.create(1).await.unwrap();
+                    return;
+                }
+                Err(status) => {
+                    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                    unknown += u64::from(reason(&status) == "OUTCOME_UNKNOWN");
+                }
+            }
+        }
+    }
+}
