@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod capability;
 pub mod card;
 pub mod credits;

@@ -25,6 +25,7 @@ mod sync;
 pub mod tables;
 pub mod txn;
 
+pub use self::redb::FORMAT_VERSION;
 pub use marks::Marks;
 pub use txn::Txn;
 

@@ -27,6 +27,13 @@ impl Timestamp {
         Self(millis.min(MILLIS_MAX))
     }
 
+    /// Reads what `Display` writes; none if it is spelled otherwise.
+    pub fn parse(text: &str) -> Option<Self> {
+        let since = humantime::parse_rfc3339(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let moment = Self::from_millis(u64::try_from(since.as_millis()).ok()?).ok()?;
+        (moment.to_string() == text).then_some(moment)
+    }
+
     /// Milliseconds since 1970.
     pub const fn millis(self) -> u64 {
         self.0

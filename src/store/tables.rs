@@ -31,11 +31,14 @@ use crate::pb::storage::Remembered;
 use super::cache::Place;
 use super::marks::{Marks, Spot};
 use super::records::{ChainHead, LastUses, Record, SavedWindows, Usage};
-use super::{Failure, Stop, Txn, View};
+use super::{Failure, Row, Stop, Txn, View};
 
 mod parts;
+mod sealing;
 
 pub use parts::Part;
+
+use sealing::{seal, unseal};
 
 /// A table: rows of `R` by keys `K`.
 pub struct Table<K, R> {
@@ -47,8 +50,19 @@ pub struct Table<K, R> {
 macro_rules! tables {
     ($($(#[$doc:meta])* $constant:ident = $tag:literal, $name:literal, $key:ty => $record:ty;)*) => {
         $($(#[$doc])* pub static $constant: Table<$key, $record> = Table { tag: $tag, name: $name, of: PhantomData };)*
-        #[cfg(test)]
-        const TAGS: &[(u8, &str)] = &[$(($tag, $name)),*];
+        /// The names of all tables by their tags.
+        pub const NAMES: &[(u8, &str)] = &[$(($tag, $name)),*];
+
+        /// Whether these are a row of some table, as it was written.
+        ///
+        /// # Errors
+        /// [`Failure::Corrupt`] with the name of the table.
+        pub fn examine(key: &[u8], value: &[u8]) -> Result<(), Failure> {
+            match key.first() {
+                $(Some(&$tag) => $constant.examine(key, value),)*
+                Some(_) | None => Err(Failure::Corrupt("a row of no table".to_owned())),
+            }
+        }
     };
 }
 
@@ -204,6 +218,16 @@ pub enum Task {
 }
 
 impl<K: Part, R: Record<K>> Table<K, R> {
+    /// What it is called.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What the keys of its rows begin with.
+    pub const fn tag(&self) -> u8 {
+        self.tag
+    }
+
     fn key(&self, key: &impl Part) -> Vec<u8> {
         let mut bytes = vec![self.tag];
         key.write(&mut bytes);
@@ -302,6 +326,11 @@ impl<K: Part, R: Record<K>> Table<K, R> {
             .collect()
     }
 
+    fn examine(&self, key_bytes: &[u8], stored: &[u8]) -> Result<(), Failure> {
+        let key = self.key_of(key_bytes).ok_or_else(|| self.corrupt())?;
+        self.open(&key, key_bytes, stored).map(|_| ())
+    }
+
     /// Whether a row with these key bytes is one of this table.
     pub fn holds(&self, key_bytes: &[u8]) -> bool {
         key_bytes.first() == Some(&self.tag)
@@ -327,6 +356,12 @@ impl<K: Part, R: Record<K>> Table<K, R> {
     }
 }
 
+/// Up to `limit` rows of all tables, in the order of their keys, from after the key `after` on.
+pub async fn rows(view: &dyn View, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, Failure> {
+    let begin = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
+    view.scan(begin..vec![u8::MAX], limit).await
+}
+
 /// The first key that does not begin with the prefix and lies after those that do.
 fn successor(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -340,54 +375,16 @@ fn successor(prefix: &[u8]) -> Vec<u8> {
     vec![u8::MAX]
 }
 
-/// Bytes of the checksum in front of each value.
-const CHECKSUM_LENGTH: usize = 4;
-
-fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM_LENGTH] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    hasher.finalize().to_be_bytes()
-}
-
-/// Puts the checksum over key and value in front of the value.
-fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(CHECKSUM_LENGTH + value.len());
-    sealed.extend_from_slice(&checksum(key, value));
-    sealed.extend_from_slice(value);
-    sealed
-}
-
-/// The value, if key and value are what was written.
-fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, value) = sealed.split_first_chunk::<CHECKSUM_LENGTH>()?;
-    (*sum == checksum(key, value)).then_some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_table_has_its_own_tag_and_none_the_engines() {
-        let mut tags: Vec<u8> = TAGS.iter().map(|(tag, _)| *tag).collect();
+        let mut tags: Vec<u8> = NAMES.iter().map(|(tag, _)| *tag).collect();
         tags.dedup();
-        assert_eq!(tags.len(), TAGS.len());
+        assert_eq!(tags.len(), NAMES.len());
         assert!(tags.iter().all(|tag| (1..0xff).contains(tag)));
-    }
-
-    #[test]
-    fn a_sealed_value_opens_only_under_its_own_key_and_unchanged() {
-        let sealed = seal(b"key", b"value");
-        assert_eq!(unseal(b"key", &sealed), Some(&b"value"[..]));
-        assert_eq!(unseal(b"yek", &sealed), None);
-        for position in 0..sealed.len() {
-            let mut damaged = sealed.clone();
-            damaged[position] ^= 0x10;
-            assert_eq!(unseal(b"key", &damaged), None, "byte {position}");
-        }
-        assert_eq!(unseal(b"key", &[]), None);
     }
 
     #[test]
