@@ -15,6 +15,7 @@ use crate::world::World;
 
 mod apis;
 mod audit;
+mod backup;
 mod calling;
 mod client;
 mod completions;
@@ -52,8 +53,9 @@ Exit codes:
 
 /// Where root keys come from, and the life of one.
 const GUIDE: &str = "\
-All commands but serve, generate-root-key and completions call a server, by
-default http://127.0.0.1:50051; --server or OSTIARY_SERVER names another. The
+All commands but serve, config, generate-root-key and completions call a server,
+by default http://127.0.0.1:50051; --server or OSTIARY_SERVER names another.
+restore, check and recover work on a data directory that no server has open. The
 root key is in OSTIARY_ROOT_KEY, or in the file that OSTIARY_ROOT_KEY_FILE
 names, which only its owner may be able to read. It is never an argument, where
 others could see it.
@@ -94,6 +96,8 @@ pub enum Command {
     Import(importing::Import),
     /// The audit log: who did what, from where, in which call.
     Audit(audit::Audit),
+    /// Take a backup of everything, while calls go on. See also `restore` and `check`.
+    Backup(backup::Backup),
     /// Tell whether a server serves, for probes. Needs no root key.
     Health(health::Health),
     /// Print a script that completes commands and flags in a shell.
@@ -140,6 +144,7 @@ fn done(command: Command, surroundings: &Surroundings<'_>) -> Result<(), Failure
             Command::Verify(verify) => verify.run(surroundings).await,
             Command::Import(import) => import.run(surroundings).await,
             Command::Audit(audit) => audit.run(surroundings).await,
+            Command::Backup(backup) => backup.run(surroundings).await,
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(surroundings.grammar.clone()),
         }

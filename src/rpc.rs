@@ -31,6 +31,7 @@ pub mod health;
 mod identities;
 mod keys;
 mod limits;
+mod maintenance;
 mod page;
 mod permissions;
 pub mod policy;
@@ -127,9 +128,10 @@ pub fn services(
 ) -> Services {
     use pb::v1::{
         api_service_server::ApiServiceServer, audit_log_service_server::AuditLogServiceServer,
-        identity_service_server::IdentityServiceServer, permission_service_server::PermissionServiceServer,
-        rate_limit_service_server::RateLimitServiceServer, role_service_server::RoleServiceServer,
-        root_key_service_server::RootKeyServiceServer, workspace_service_server::WorkspaceServiceServer,
+        identity_service_server::IdentityServiceServer, maintenance_service_server::MaintenanceServiceServer,
+        permission_service_server::PermissionServiceServer, rate_limit_service_server::RateLimitServiceServer,
+        role_service_server::RoleServiceServer, root_key_service_server::RootKeyServiceServer,
+        workspace_service_server::WorkspaceServiceServer,
     };
     let probes = Arc::new(probing::Probes::default());
     let desk = || Desk { ostiary: Arc::clone(ostiary), probes: Arc::clone(&probes), closing: closing.clone() };
@@ -153,6 +155,7 @@ pub fn services(
         .add_service(IdentityServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RateLimitServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(MaintenanceServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare();
     Services { desk: desk(), keys, rest }
 }

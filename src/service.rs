@@ -18,6 +18,7 @@ use crate::world::World;
 pub mod apis;
 mod assignments;
 pub mod audit;
+pub mod backups;
 pub mod caller;
 pub mod change;
 mod counts;

@@ -66,6 +66,7 @@ services! {
     permissions, permission_service_client, PermissionServiceClient;
     identities, identity_service_client, IdentityServiceClient;
     audit, audit_log_service_client, AuditLogServiceClient;
+    maintenance, maintenance_service_client, MaintenanceServiceClient;
 }
 
 impl<'a> Client<'a> {

@@ -59,6 +59,9 @@ events! {
     NAMESPACE_RESET_IDENTIFIER "namespace.reset_identifier",
     OVERRIDE_SET "override.set",
     OVERRIDE_DELETE "override.delete",
+    STORE_BACKUP "store.backup",
+    STORE_RESTORE "store.restore",
+    ROOT_KEY_RECOVER "root_key.recover",
 }
 
 impl EventName {

@@ -38,6 +38,10 @@ const METHOD_LENGTH_MAX: usize = 128;
 /// Characters of a request id that a caller may choose.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
 
+/// How long a call that reads may take as a whole, by the word of its caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Duration);
+
 /// Takes calls from a connection.
 #[derive(Clone)]
 pub struct Front {
@@ -106,6 +110,10 @@ impl Front {
         };
         let mut line = Line::begin(door, request.uri().path());
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
+        if let (Some(deadline), Door::Guarded(Policy { effect: Effect::Read, .. })) = (deadline, door) {
+            // An answer of many messages goes on when this is done with the call.
+            request.extensions_mut().insert(Deadline(deadline));
+        }
         let root_key = &mut line.root_key;
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
         let outcome = {

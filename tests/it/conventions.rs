@@ -219,20 +219,25 @@ async fn whatever_is_only_validated_is_refused_as_it_would_be() {
 #[tokio::test]
 async fn every_read_can_ask_for_a_revision_that_was_reached_and_for_no_other() {
     let there = Neighbours::new().await;
-    let at_hand = there.operator.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap().into_inner();
-    let at_hand = at_hand.meta.unwrap().revision;
-    let (epoch, counter) = at_hand.split_once('.').unwrap();
-    let counter: u64 = counter.parse().unwrap();
+    let head = async || {
+        let answer = there.operator.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap().into_inner();
+        let at_hand = answer.meta.unwrap().revision;
+        let (epoch, counter) = at_hand.split_once('.').unwrap();
+        (epoch.to_owned(), counter.parse::<u64>().unwrap(), at_hand.clone())
+    };
     // Of many questions each asks for its own.
     let one = |method: &Method| !method.changes && method.input.get_field_by_name("min_revision").is_some();
     for method in methods().into_iter().filter(one) {
         let with =
             |revision: &str| walk::with(&body(&method.input, &there.own), "min_revision", text(revision)).unwrap();
+        let (epoch, counter, at_hand) = head().await;
         for reached in [String::new(), at_hand.clone(), format!("{epoch}.0"), format!("{epoch}.{}", counter - 1)] {
             call(&there.operator, &method, &with(&reached)).await.unwrap_or_else(|status| {
                 panic!("{}: {reached}: {status:?}", method.path);
             });
         }
+        // A backup leaves an event.
+        let (_, counter, at_hand) = head().await;
         let unknown = [
             format!("{epoch}.{}", counter + 1),
             format!("{epoch}.{}", u64::MAX),

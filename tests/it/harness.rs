@@ -245,6 +245,7 @@ services! {
     identities, identity_service_client, IdentityServiceClient;
     rate_limits, rate_limit_service_client, RateLimitServiceClient;
     audit, audit_log_service_client, AuditLogServiceClient;
+    maintenance, maintenance_service_client, MaintenanceServiceClient;
 }
 
 impl Client {
