@@ -12,6 +12,7 @@ use crate::domain::network::AllowList;
 pub mod address;
 pub mod bounds;
 mod file;
+pub mod offline;
 mod settling;
 pub mod tls;
 
@@ -43,6 +44,12 @@ pub enum Command {
     Config(Look),
     /// Print a new root key, for --first-root-key-file. It means nothing until a server adopts it.
     GenerateRootKey,
+    /// Make a store out of a backup. No server may be running on it.
+    Restore(offline::Restore),
+    /// Tell whether a store or a backup is what was written. No server may be running on the store.
+    Check(offline::Check),
+    /// Make a new administrator root key in a store, for when nobody has the secret of one. No server may be running on it.
+    Recover(offline::Recover),
     /// Something to ask of a server.
     #[command(flatten)]
     Client(Box<cli::Command>),

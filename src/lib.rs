@@ -17,7 +17,8 @@
 //!                             ═════════╪═════════  the waist: Engine{view, transact, changes}  View{get, scan}
 //!                                redb · memory (tests)
 //!   world: time and randomness, injected.   sweep: loops around verbs of the service.   metrics: what calls count.
-//!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: calls server or cli.
+//!   config: flags, variables, a file.   server: puts it together, serves, takes it apart.   main: calls one of the rest.
+//!   offline: what is done to a store that no server serves.
 //!   cli: a client of the API like any other; it knows the messages in pb, and nothing of rpc, service and store.
 //! ```
 //!
@@ -72,6 +73,8 @@
 //! | card, traits | what of a key its verdict depends on, and what of that it has in common with others |
 //! | mark, sight | the last revision that may have changed a row; a look at rows that hang together |
 //! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
+//! | backup, header, piece | everything at one moment as bytes, what they say of themselves, some of them |
+//! | ending | what a restoring ends of that which was good at the backup |
 //! | sweep | recording what has expired, removing what nobody can use |
 
 #![warn(missing_docs)]
@@ -81,6 +84,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod metrics;
+pub mod offline;
 pub mod pb;
 pub mod rpc;
 pub mod server;

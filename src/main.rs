@@ -11,7 +11,9 @@ use tracing_subscriber::prelude::*;
 use ostiary::cli;
 use ostiary::config::{self, Command, CommandLine, Config, LogFormat, Look, Misuse, Settings};
 use ostiary::domain::secret::{Prefix, Secret};
+use ostiary::offline;
 use ostiary::server;
+use ostiary::service::unserved::Recovered;
 use ostiary::world::World;
 
 /// Many small pieces come and go with every call; this allocator gives them out faster than the system's, and gives more
@@ -41,6 +43,16 @@ fn main() -> ExitCode {
                 Err(error) => complain(&format!("the new root key could not be written: {error}"), 1),
             }
         }
+        Command::Restore(wanted) => unserved(offline::restore(wanted), |restored| {
+            writeln!(std::io::stderr(), "{}", restored.warning())?;
+            writeln!(std::io::stdout(), "{restored}")
+        }),
+        Command::Check(wanted) => unserved(offline::check(wanted), |said| write!(std::io::stdout(), "{said}")),
+        Command::Recover(wanted) => unserved(offline::recover(wanted), |Recovered { root_key, secret }| {
+            let id = root_key.id;
+            writeln!(std::io::stderr(), "{id} is a new administrator; its secret is on standard output, this once")?;
+            writeln!(std::io::stdout(), "{}", secret.expose())
+        }),
         Command::Client(command) => {
             server::keep_out_of_core_dumps();
             let (world, grammar) = (World::real(None), CommandLine::command());
@@ -61,6 +73,26 @@ fn look_at(look: &Look, settings: &Settings) -> ExitCode {
     match write!(std::io::stdout(), "{said}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("it could not be written: {error}"), 1),
+    }
+}
+
+/// Does something to a store that no server serves, and prints what there is to say.
+fn unserved<T>(
+    work: impl Future<Output = Result<T, offline::Refusal>>,
+    tell: impl FnOnce(T) -> std::io::Result<()>,
+) -> ExitCode {
+    server::keep_out_of_core_dumps();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("nothing can be run: {error}"), 1),
+    };
+    match runtime.block_on(work) {
+        Ok(done) => match tell(done) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&format!("it is done, but what came of it could not be written: {error}"), 1),
+        },
+        Err(refusal @ offline::Refusal::Misfit(_)) => complain(&refusal.to_string(), MISUSED),
+        Err(refusal) => complain(&refusal.to_string(), 1),
     }
 }
 

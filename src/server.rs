@@ -29,7 +29,7 @@ mod begun;
 mod caps;
 mod conversing;
 pub mod crew;
-mod data_directory;
+pub(crate) mod data_directory;
 mod descriptors;
 mod entrance;
 mod error;
@@ -52,7 +52,7 @@ use renewal::Renewal;
 use tls::Tls;
 
 /// The store's file in the data directory.
-const STORE: &str = "ostiary.redb";
+pub(crate) const STORE: &str = "ostiary.redb";
 /// A start this long after the last one does not remove anything until an operator says that the clock is right.
 const GAP_MAX: Duration = Duration::from_secs(24 * 3_600);
 

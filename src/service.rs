@@ -1,7 +1,8 @@
 //! What ostiary does: every verb of the product, once.
 //!
 //! The only layer that writes, and only through `Ostiary::change`, which takes a [`Permit`](caller::Permit)
-//! and leaves an audit event, or through `Ostiary::settle`, with which ostiary keeps house.
+//! and leaves an audit event, or through `Ostiary::settle`, with which ostiary keeps house. What is done to a store that
+//! no server serves, [`unserved`] does.
 //! It knows nothing of gRPC and nothing of where bytes are kept.
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub mod roles;
 pub mod root_keys;
 mod sight;
 pub mod survey;
+pub mod unserved;
 pub mod usage;
 pub mod verify;
 pub mod windows;

@@ -11,8 +11,10 @@ use crate::domain::kind::Kind;
 use crate::domain::name::Name;
 use crate::domain::network::AllowList;
 use crate::domain::secret::Prefix;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Obstacle};
 use crate::store::tables::{self, Task};
+use crate::store::{Stop, Txn};
 
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
@@ -60,6 +62,16 @@ pub struct CountedApi {
 
 pub(super) fn target(api: &Api) -> Target {
     Target::new(Kind::Api, api.id, &api.name)
+}
+
+/// Deletes an API, and with it its keys, whose rows go in the background.
+pub(super) fn delete(tx: &mut Txn<'_>, before: &Api, now: Timestamp) -> Result<Happening, Stop> {
+    let after = Api { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
+    tables::APIS.put(tx, &(after.workspace, after.id), &after)?;
+    counts::lose_api(tx, after.workspace, after.id)?;
+    counts::apis_to_clear(tx, after.workspace, counts::By::Up)?;
+    due::schedule(tx, now, Task::ClearApi, after.workspace, after.id.bytes())?;
+    Ok(Happening::removed(EventName::API_DELETE, target(before), before.facts()))
 }
 
 /// The API of that id, if the caller may do this to it and it is still there.
@@ -212,14 +224,7 @@ impl Ostiary {
                     }
                     .into());
                 }
-                let now = change.now;
-                let after = Api { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
-                tables::APIS.put(change.tx, &(after.workspace, id), &after)?;
-                counts::lose_api(change.tx, after.workspace, id)?;
-                counts::apis_to_clear(change.tx, after.workspace, counts::By::Up)?;
-                due::schedule(change.tx, now, Task::ClearApi, after.workspace, id.bytes())?;
-                let happening = Happening::removed(EventName::API_DELETE, target(&before), before.facts());
-                Ok(Effect::Changed((), happening))
+                Ok(Effect::Changed((), delete(change.tx, &before, change.now)?))
             })
             .await?;
         let keys = match run {

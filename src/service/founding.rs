@@ -19,7 +19,7 @@ use super::audit::{EVENTS_MAX, Log, Signature};
 use super::{Capacity, Ostiary, Purging, Retention, root_keys, workspaces};
 
 /// What the first root key of all may do: administer its own workspace, and manage all workspaces.
-const FIRST_GRANTS: [&str; 2] = ["*.*.*", "workspaces.*.*"];
+pub(super) const FIRST_GRANTS: [&str; 2] = ["*.*.*", "workspaces.*.*"];
 /// What the operator's workspace is called at first.
 const OPERATOR_NAME: &str = "default";
 

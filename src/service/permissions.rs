@@ -8,13 +8,15 @@ use crate::domain::kind::Kind;
 use crate::domain::name::{Description, Name};
 use crate::domain::permission::{Permission, Slug};
 use crate::domain::role::Held;
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::tables::{self, Task};
+use crate::store::{Stop, Txn};
 
 use super::caller::Caller;
 use super::change::{Change, Effect, Halt};
 use super::listing::{ITEM_BYTES, Page, PageRequest, of};
-use super::{Done, Ostiary, Revision, Run, due};
+use super::{Done, Ostiary, Retention, Revision, Run, due};
 
 mod holding;
 
@@ -54,6 +56,21 @@ pub struct PermissionHolders {
 
 pub(super) fn target(permission: &Permission) -> Target {
     Target::new(Kind::Permission, permission.id, &permission.slug)
+}
+
+/// Deletes a permission. Whatever holds it holds it by id, and finds nothing.
+pub(super) fn delete(
+    tx: &mut Txn<'_>,
+    before: &Permission,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<Happening, Stop> {
+    let after = Permission { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
+    tables::PERMISSIONS.put(tx, &(before.workspace, before.id), &after)?;
+    tables::PERMISSION_SLUGS.remove(tx, &(before.workspace, before.slug.folded()))?;
+    let moment = now.after(retention.expired);
+    due::schedule(tx, moment, Task::PurgePermission, before.workspace, before.id.bytes())?;
+    Ok(Happening::removed(EventName::PERMISSION_DELETE, target(before), before.facts()))
 }
 
 fn find(
@@ -224,7 +241,7 @@ impl Ostiary {
         run: Run,
     ) -> Result<Done<Option<PermissionHolders>>, Error> {
         let permit = caller.permit(Capability::DeletePermission)?;
-        let retention = self.retention.expired;
+        let retention = self.retention;
         let wanted = reference.clone();
         let changed = self
             .change(permit, run, move |change| {
@@ -232,15 +249,7 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
-                let now = change.now;
-                let row = (before.workspace, before.id);
-                let after = Permission { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
-                tables::PERMISSIONS.put(change.tx, &row, &after)?;
-                tables::PERMISSION_SLUGS.remove(change.tx, &(before.workspace, before.slug.folded()))?;
-                let moment = now.after(retention);
-                due::schedule(change.tx, moment, Task::PurgePermission, before.workspace, before.id.bytes())?;
-                let happening = Happening::removed(EventName::PERMISSION_DELETE, target(&before), before.facts());
-                Ok(Effect::Changed((), happening))
+                Ok(Effect::Changed((), delete(change.tx, &before, retention, change.now)?))
             })
             .await?;
         let holders = match run {

@@ -8,6 +8,7 @@ use crate::domain::kind::Kind;
 use crate::domain::name::{Description, Name};
 use crate::domain::permission::Slug;
 use crate::domain::role::{PERMISSIONS_MAX, Role};
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::tables::{self, Task};
 use crate::store::{Stop, Txn};
@@ -76,6 +77,15 @@ pub(super) fn look_up(
     let Some(id) = id else { return Ok(None) };
     let role = tables::ROLES.get(tx, &(workspace, id))?;
     Ok(role.filter(|role| is_meant(role, reference)))
+}
+
+/// Deletes a role. What refers to it is cleared away in the background.
+pub(super) fn delete(tx: &mut Txn<'_>, before: &Role, now: Timestamp) -> Result<Happening, Stop> {
+    let after = Role { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
+    tables::ROLES.put(tx, &(before.workspace, before.id), &after)?;
+    tables::ROLE_NAMES.remove(tx, &(before.workspace, before.name.folded()))?;
+    due::schedule(tx, now, Task::ClearRole, before.workspace, before.id.bytes())?;
+    Ok(Happening::removed(EventName::ROLE_DELETE, target(before), before.facts()))
 }
 
 fn is_meant(role: &Role, reference: &Reference<RoleId>) -> bool {
@@ -333,14 +343,7 @@ impl Ostiary {
                 if !before.etag.matches(&etag) {
                     return Err(Error::EtagMismatch.into());
                 }
-                let now = change.now;
-                let row = (before.workspace, before.id);
-                let after = Role { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
-                tables::ROLES.put(change.tx, &row, &after)?;
-                tables::ROLE_NAMES.remove(change.tx, &(before.workspace, before.name.folded()))?;
-                due::schedule(change.tx, now, Task::ClearRole, before.workspace, before.id.bytes())?;
-                let happening = Happening::removed(EventName::ROLE_DELETE, target(&before), before.facts());
-                Ok(Effect::Changed((), happening))
+                Ok(Effect::Changed((), delete(change.tx, &before, change.now)?))
             })
             .await?;
         let loss = match run {

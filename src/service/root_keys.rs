@@ -30,7 +30,7 @@ use super::{Done, Ostiary, Reading, Retention, Revision, RootKeyUsage, Run};
 mod deletion;
 mod filter;
 
-pub(super) use deletion::family;
+pub(super) use deletion::{delete, family};
 pub use filter::RootKeyFilter;
 
 /// Root keys deleted in one transaction when their creator is deleted with all that came from it.

@@ -102,7 +102,15 @@ fn spare_the_operators(workspace: &Workspace) -> Result<(), Error> {
     }
 }
 
-fn put(tx: &mut Txn<'_>, workspace: &Workspace) -> Result<(), Stop> {
+/// Deletes a workspace, whose contents go in the background.
+pub(super) fn delete(tx: &mut Txn<'_>, before: &Workspace, now: Timestamp) -> Result<Happening, Stop> {
+    let after = Workspace { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
+    put(tx, &after)?;
+    due::schedule(tx, now, Task::ClearWorkspace, before.id, [0; 16])?;
+    Ok(Happening::removed(EventName::WORKSPACE_DELETE, target(before), before.facts()))
+}
+
+pub(super) fn put(tx: &mut Txn<'_>, workspace: &Workspace) -> Result<(), Stop> {
     tables::WORKSPACES.put(tx, &(workspace.id,), workspace)
 }
 
@@ -259,12 +267,7 @@ impl Ostiary {
                     return Err(Error::EtagMismatch.into());
                 }
                 spare_the_operators(&before)?;
-                let now = change.now;
-                let after = Workspace { deleted: Some(now), updated: now, etag: before.etag.next(), ..before.clone() };
-                put(change.tx, &after)?;
-                due::schedule(change.tx, now, Task::ClearWorkspace, id, [0; 16])?;
-                let happening = Happening::removed(EventName::WORKSPACE_DELETE, target(&before), before.facts());
-                Ok(Effect::Changed((), happening))
+                Ok(Effect::Changed((), delete(change.tx, &before, change.now)?))
             })
             .await?;
         let contents = match run {

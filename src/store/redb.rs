@@ -30,6 +30,7 @@ use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View
 
 mod file;
 mod held;
+mod loading;
 mod queue;
 mod shadow;
 mod source;
@@ -38,6 +39,7 @@ mod view;
 mod writer;
 
 pub use file::FORMAT_VERSION;
+pub use loading::{Loading, hold};
 pub use queue::{BACKGROUND_QUEUED_MAX, INTERACTIVE_QUEUED_MAX};
 
 /// How long a view that is asked for waits while the file is being opened again.

@@ -20,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("config", &["cli", "domain"]),
 ];
 /// The parts that put the others together.
-const ABOVE_ALL: [&str; 3] = ["server", "main", "lib"];
+const ABOVE_ALL: [&str; 4] = ["offline", "server", "main", "lib"];
 /// Crates that the domain builds on.
 const OF_THE_DOMAIN: [&str; 15] = [
     "std",

@@ -7,12 +7,13 @@ use crate::domain::capability::Capability;
 use crate::domain::id::{RootKeyId, WorkspaceId};
 use crate::domain::kind::Kind;
 use crate::domain::root_key::RootKey;
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::service::caller::Caller;
 use crate::service::change::{Change, Changed, Effect, Halt};
 use crate::service::listing::of;
 use crate::service::{Done, Ostiary, Reading, Retention, Run};
-use crate::store::tables;
+use crate::store::{Stop, Txn, tables};
 
 use super::{
     CASCADE_AT_ONCE, CHUNK, Insistence, Reach, check_etag, find, keep_an_administrator, last_administrator, put, target,
@@ -236,6 +237,18 @@ pub(in crate::service) async fn family(reading: &Reading, workspace: WorkspaceId
     }
 }
 
+/// Deletes a root key, whoever is left.
+pub(in crate::service) fn delete(
+    tx: &mut Txn<'_>,
+    root_key: &RootKey,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<Happening, Stop> {
+    let gone = RootKey { deleted: Some(now), updated: now, etag: root_key.etag.next(), ..root_key.clone() };
+    put(tx, Some(root_key), &gone, retention, now)?;
+    Ok(Happening::removed(EventName::ROOT_KEY_DELETE, target(root_key), root_key.facts()))
+}
+
 fn delete_all(
     change: &mut Change<'_, '_>,
     doomed: &[RootKey],
@@ -244,11 +257,9 @@ fn delete_all(
 ) -> Result<Effect<Vec<RootKeyId>>, Halt> {
     let mut happenings = Vec::new();
     for root_key in doomed {
-        let gone =
-            RootKey { deleted: Some(change.now), updated: change.now, etag: root_key.etag.next(), ..root_key.clone() };
-        put(change.tx, Some(root_key), &gone, retention, change.now)?;
+        let happening = delete(change.tx, root_key, retention, change.now)?;
         keep_an_administrator(change, root_key, insistence)?;
-        happenings.push(Happening::removed(EventName::ROOT_KEY_DELETE, target(root_key), root_key.facts()));
+        happenings.push(happening);
     }
     let ids = doomed.iter().map(|root_key| root_key.id).collect();
     let Some(last) = happenings.pop() else { return Ok(Effect::Unchanged(ids)) };

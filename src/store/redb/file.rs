@@ -169,7 +169,7 @@ fn make_hidden(builder: &Builder, hidden: &Path, epoch: u64) -> Result<(), ::red
     Ok(database.close()?)
 }
 
-fn initialise(database: &Database, epoch: u64) -> Result<(), ::redb::Error> {
+pub(super) fn initialise(database: &Database, epoch: u64) -> Result<(), ::redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let mut rows = transaction.open_table(ROWS)?;
