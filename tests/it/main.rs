@@ -8,6 +8,7 @@ mod apis;
 mod attacks;
 mod attenuation;
 mod audit;
+mod backup;
 mod bounds;
 mod certificates;
 mod cli;

@@ -11,9 +11,10 @@ use crate::process::Place;
 
 const README: &str = include_str!("../../README.md");
 /// The pages for those who use ostiary.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "deploy/README.md",
+    "docs/backup.md",
     "docs/deploying.md",
     "docs/sizing.md",
     "docs/troubleshooting.md",
