@@ -17,15 +17,17 @@ fn main() -> Result<(), Failed> {
     println!("cargo:rerun-if-changed=proto");
     #[expect(clippy::disallowed_methods, reason = "this is how cargo talks to a build script")]
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let served = compile(&files_in("proto/ostiary/v1")?, &out, Serve::Yes)?;
+    let served = compile(&files_in("proto/ostiary/v1")?, &out, Serve::As("ostiary.v1"))?;
+    let of_envoy = compile(&files_in("proto/envoy/service/auth/v3")?, &out, Serve::As("envoy"))?;
     compile(&files_in("proto/ostiary/storage/v1")?, &out, Serve::No)?;
     std::fs::write(out.join("policies.rs"), policies(&served)?)?;
+    std::fs::write(out.join("redacted.rs"), redacted_debug(&served)? + &redacted_debug(&of_envoy)?)?;
     Ok(())
 }
 
-#[derive(PartialEq)]
 enum Serve {
-    Yes,
+    /// With descriptors of that name.
+    As(&'static str),
     No,
 }
 
@@ -43,7 +45,7 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
     compiler.include_imports(true).include_source_info(true).open_files(files)?;
     let pool = compiler.descriptor_pool();
     let redacted = redacted(&pool);
-    let served = serve == Serve::Yes;
+    let served = matches!(serve, Serve::As(_));
     let mut config = prost_build::Config::new();
     // What is printed of a message is found by its name.
     config.enable_type_names();
@@ -59,9 +61,8 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
         .extern_path(".google.rpc", "::tonic_types::pb")
         .skip_debug(redacted.keys())
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
-    if served {
-        std::fs::write(out.join("ostiary.v1.binpb"), compiler.encode_file_descriptor_set())?;
-        std::fs::write(out.join("redacted.rs"), redacted_debug(&redacted)?)?;
+    if let Serve::As(name) = serve {
+        std::fs::write(out.join(format!("{name}.binpb")), compiler.encode_file_descriptor_set())?;
     }
     Ok(pool)
 }
@@ -107,11 +108,11 @@ fn redacted(pool: &DescriptorPool) -> BTreeMap<String, Vec<Field>> {
 }
 
 /// A `Debug` for each of them that hides the secret.
-fn redacted_debug(messages: &BTreeMap<String, Vec<Field>>) -> Result<String, Failed> {
+fn redacted_debug(pool: &DescriptorPool) -> Result<String, Failed> {
     let mut code = String::new();
-    for (message, fields) in messages {
-        let name = message.rsplit('.').next().ok_or("a message has a name")?;
-        writeln!(code, "impl ::std::fmt::Debug for {name} {{")?;
+    for (message, fields) in redacted(pool) {
+        let (within, name) = message.rsplit_once('.').ok_or("a message has a package")?;
+        writeln!(code, "impl ::std::fmt::Debug for {}::{name} {{", module(within))?;
         writeln!(code, "    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {{")?;
         write!(code, "        f.debug_struct(\"{name}\")")?;
         for Field { name, shown } in fields {
@@ -124,6 +125,24 @@ fn redacted_debug(messages: &BTreeMap<String, Vec<Field>>) -> Result<String, Fai
         writeln!(code, ".finish()\n    }}\n}}")?;
     }
     Ok(code)
+}
+
+/// The module below `pb` that has what is in a package or in a message.
+fn module(full_name: &str) -> String {
+    let names = full_name.strip_prefix("ostiary.").unwrap_or(full_name).split('.');
+    names.map(snake).collect::<Vec<_>>().join("::")
+}
+
+/// `AttributeContext` to `attribute_context`.
+fn snake(camel: &str) -> String {
+    let mut snake = String::new();
+    for (place, letter) in camel.char_indices() {
+        if letter.is_ascii_uppercase() && place > 0 {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 /// The table of policies, ordered by path.

@@ -10,11 +10,40 @@ use crate::domain::value::{Facts, Value};
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {
     tonic::include_proto!("ostiary.v1");
-    include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
     /// The descriptors that reflection serves, comments included.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ostiary.v1.binpb"));
 }
+
+/// Envoy's question and its answer, `envoy.service.auth.v3`, with what those are made of.
+#[allow(clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                tonic::include_proto!("envoy.config.core.v3");
+            }
+        }
+    }
+    pub mod service {
+        pub mod auth {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.auth.v3");
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+
+    /// The descriptors that reflection serves.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.binpb"));
+}
+
+// What messages that carry a secret print.
+include!(concat!(env!("OUT_DIR"), "/redacted.rs"));
 
 /// What lies on disk, `ostiary.storage.v1`.
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]

@@ -16,6 +16,7 @@ use tower::Service;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::pb;
+use crate::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use crate::pb::v1::key_service_server::KeyServiceServer;
 use crate::service::caller::Caller;
 use crate::service::{Done, Ostiary, Revision, Run};
@@ -24,6 +25,7 @@ mod apis;
 mod audit;
 mod convert;
 mod credits;
+mod envoy;
 mod fields;
 pub mod front;
 pub mod gate;
@@ -63,7 +65,7 @@ struct Desk {
     closing: CancellationToken,
 }
 
-/// All services: ostiary's own, health, and reflection in both versions.
+/// All services: ostiary's own, Envoy's, health, and reflection in both versions.
 #[derive(Clone)]
 pub struct Services {
     desk: Desk,
@@ -138,6 +140,7 @@ pub fn services(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(pb::envoy::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that a caller without protos can read the details of errors.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -156,6 +159,7 @@ pub fn services(
         .add_service(RateLimitServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(AuditLogServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(MaintenanceServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(AuthorizationServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .prepare();
     Services { desk: desk(), keys, rest }
 }

@@ -42,7 +42,16 @@ pub struct Policy {
 /// Every method of ostiary by path, in order: made from the option that each carries in the proto.
 static POLICIES: &[(&str, Policy)] = include!(concat!(env!("OUT_DIR"), "/policies.rs"));
 
-/// Services that can't carry the option. They tell nothing that needs a root key.
+/// What Envoy's question needs, which can't carry the option: the same as `VerifyKey`.
+static CHECK: Policy = Policy {
+    need: Need::Capability(Capability::VerifyKey),
+    effect: Effect::Verify,
+    permission: "apis.{api_id}.verify_key",
+    path: "/envoy.service.auth.v3.Authorization/Check",
+    number: POLICIES.len(),
+};
+
+/// Services that can't carry the option either. They tell nothing that needs a root key.
 const OPEN_SERVICES: [&str; 3] =
     ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
 
@@ -71,6 +80,8 @@ pub enum Door {
 pub fn door(path: &str) -> Door {
     if let Ok(found) = POLICIES.binary_search_by(|(known, _)| (*known).cmp(path)) {
         Door::Guarded(POLICIES[found].1)
+    } else if path == CHECK.path {
+        Door::Guarded(CHECK)
     } else if OPEN_SERVICES.iter().any(|service| path.starts_with(service)) {
         Door::Open
     } else {
@@ -85,7 +96,7 @@ impl Door {
             Self::Guarded(policy) => policy.number,
             Self::Open | Self::Missing => {
                 let open = OPEN_METHODS.iter().position(|known| *known == path);
-                POLICIES.len() + open.unwrap_or(OPEN_METHODS.len())
+                POLICIES.len() + 1 + open.unwrap_or(OPEN_METHODS.len())
             }
         }
     }
@@ -93,7 +104,7 @@ impl Door {
 
 /// The names that calls are counted under: all methods as gRPC spells them, and one for everything else.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let methods = POLICIES.iter().map(|(path, _)| *path).chain(OPEN_METHODS);
+    let methods = POLICIES.iter().map(|(path, _)| *path).chain([CHECK.path]).chain(OPEN_METHODS);
     methods.map(|path| path.trim_start_matches('/')).chain([OTHER])
 }
 

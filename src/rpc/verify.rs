@@ -107,7 +107,7 @@ fn item(desk: &Desk, caller: &Caller, question: &VerifyQuestion, done: Done<Veri
 
 /// The query that was read last. Many questions in a row tend to ask for the same.
 #[derive(Default)]
-struct LastQuery(Option<Arc<Query>>);
+pub(super) struct LastQuery(Option<Arc<Query>>);
 
 impl LastQuery {
     fn parse(&mut self, text: &str) -> Result<Arc<Query>, QueryFlaw> {
@@ -123,7 +123,10 @@ impl LastQuery {
 }
 
 /// The question, if every field is right. A query that is wrong is told by its own reason, once all else is right.
-fn question(request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Result<(VerifyQuestion, Option<Revision>), Error> {
+pub(super) fn question(
+    request: pb::VerifyKeyRequest,
+    last: &mut LastQuery,
+) -> Result<(VerifyQuestion, Option<Revision>), Error> {
     let pb::VerifyKeyRequest {
         key,
         api_id,

@@ -179,7 +179,7 @@ async fn health_and_reflection_are_open_to_everybody() {
         for service in walk::pool().services().filter(|service| service.package_name() == "ostiary.v1") {
             assert!(listed.contains(service.full_name()), "{path} lacks {}", service.full_name());
         }
-        assert!(listed.contains("grpc.health.v1.Health"));
+        assert!(listed.contains("grpc.health.v1.Health") && listed.contains("envoy.service.auth.v3.Authorization"));
     }
 }
 

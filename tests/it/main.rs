@@ -18,6 +18,7 @@ mod coverage;
 mod crash;
 mod credits;
 mod engine;
+mod envoy;
 mod errors;
 mod expiry;
 mod faults;

@@ -11,11 +11,12 @@ use crate::process::Place;
 
 const README: &str = include_str!("../../README.md");
 /// The pages for those who use ostiary.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "deploy/README.md",
     "docs/backup.md",
     "docs/deploying.md",
+    "docs/envoy.md",
     "docs/sizing.md",
     "docs/troubleshooting.md",
     "docs/upgrading.md",

@@ -8,7 +8,7 @@ use crate::harness::{Client, House, fields, mask, refusal, texts};
 
 mod addresses;
 mod currency;
-mod limits;
+pub mod limits;
 mod many;
 mod powers;
 
