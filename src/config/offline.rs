@@ -22,7 +22,8 @@ as it is. The restored store counts its revisions in a new epoch, so that a min_
 
 A backup knows nothing of what happened after it was taken. Keys, root keys and roles that were revoked, deleted,
 disabled or narrowed since are as they were then, and so are good again, unless they are ended:
-  --revoke changed    whatever is different in the store that is replaced, or gone from there. It must be readable.
+  --revoke changed    whatever is different in the store that is replaced, or gone from there. It must be readable, and
+                      of the same installation.
                       Keys are revoked; root keys, roles and permissions are deleted; APIs and workspaces that were
                       deleted since are deleted, workspaces that were disabled are disabled; of an API that was changed
                       otherwise all keys are revoked.

@@ -21,6 +21,10 @@ use crate::world::World;
 use super::source::Source;
 use super::{Refusal, open_file, sync_directory, world};
 
+/// Why nothing can be told of what has changed.
+const INCOMPARABLE: &str = "--revoke changed: the store that is there is of another installation, or older than the \
+                            backup, so it does not tell what has changed since";
+
 /// A restored store.
 #[derive(Debug)]
 pub struct Restored {
@@ -96,6 +100,7 @@ pub async fn restore(wanted: Restore) -> Result<Restored, Refusal> {
         Ok(restored) => before.give_way(&hidden, &store, epoch).map(|kept| Restored { kept, ..restored }),
         Err(refusal) => Err(refusal),
     };
+    before.let_go().await;
     forget(&hidden)?;
     sync_directory(&directory)?;
     restored
@@ -130,8 +135,16 @@ impl Before {
         if compared { Ok(Self::Store(open_file(store.to_owned())?)) } else { Ok(Self::File { _held: hold(store)? }) }
     }
 
+    /// Lets others open it again.
+    async fn let_go(self) {
+        match self {
+            Self::Nothing | Self::File { .. } => {}
+            Self::Store(engine) => engine.close().await,
+        }
+    }
+
     /// Gives its name to the new store, and keeps what had it under another one.
-    fn give_way(self, hidden: &Path, store: &Path, epoch: u64) -> Result<Option<PathBuf>, Refusal> {
+    fn give_way(&self, hidden: &Path, store: &Path, epoch: u64) -> Result<Option<PathBuf>, Refusal> {
         let directory = store.parent().unwrap_or(Path::new("."));
         match self {
             Self::Nothing => {
@@ -182,7 +195,13 @@ async fn end(
     let mut all = Vec::new();
     for ending in endings {
         let ended = match (ending, before) {
-            (Ending::Changed, Before::Store(before)) => store.end_changed(before.view().await?.as_ref()).await?,
+            (Ending::Changed, Before::Store(before)) => {
+                let since = before.view().await?;
+                if !store.continues_in(since.as_ref(), header).await? {
+                    return Err(Refusal::Misfit(INCOMPARABLE));
+                }
+                store.end_changed(since.as_ref()).await?
+            }
             (Ending::Changed, Before::Nothing | Before::File { .. }) => {
                 return Err(Error::Internal("there is nothing to compare with".to_owned()).into());
             }

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::domain::api::Api;
 use crate::domain::audit::{EventName, Happening};
+use crate::domain::backup::Header;
 use crate::domain::cut::{Cut, CutFilter};
 use crate::domain::id::{ApiId, KeyId, PermissionId, RoleId, RootKeyId, WorkspaceId};
 use crate::domain::key::{Key, Presence};
@@ -16,7 +17,7 @@ use crate::service::housekeeping::Drawn;
 use crate::service::{Retention, apis, due, keys, permissions, roles, root_keys, workspaces};
 use crate::store::records::Record;
 use crate::store::tables::{self, Part, Table, Task};
-use crate::store::{Stop, Txn, View};
+use crate::store::{Revision, Stop, Txn, View};
 
 use super::{Unserved, record};
 
@@ -80,6 +81,15 @@ impl Unserved<'_> {
         let all = everything(view.as_ref(), &tables::ROOT_KEYS).await?;
         let root_keys = self.each(all.into_iter().map(|(row, _)| row), end_root_key).await?;
         Ok(Ended { root_keys, ..Ended::default() })
+    }
+
+    /// Whether another store tells what has changed since a backup, of which this one was made: it is of the same
+    /// installation and, as far as revisions can tell, not older.
+    pub async fn continues_in(&self, since: &dyn View, backup: &Header) -> Result<bool, Error> {
+        let view = self.engine.view().await?;
+        let kin = tables::PAGE_KEY.read(view.as_ref(), &()).await? == tables::PAGE_KEY.read(since, &()).await?;
+        let Revision { epoch, counter } = since.revision();
+        Ok(kin && (epoch != backup.epoch || counter >= backup.counter))
     }
 
     /// Ends what is another thing in the store that is replaced, or gone from there: revokes keys, deletes root keys,

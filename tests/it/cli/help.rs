@@ -47,11 +47,18 @@ fn the_program_prints_what_it_knows_of_itself() {
         &["verify"],
         &["import"],
         &["audit", "tail"],
+        &["backup"],
         &["health"],
     ] {
         let told = alone(&[words, &["--help"]].concat());
         assert_eq!((told.code, told.stderr.as_str()), (0, ""), "{words:?}");
         assert!(told.stdout.contains("--server") && told.stdout.contains("OSTIARY_SERVER"), "{words:?}");
+    }
+    for command in ["restore", "check", "recover"] {
+        let told = alone(&[command, "--help"]);
+        assert_eq!((told.code, told.stderr.as_str()), (0, ""), "{command}");
+        assert!(told.stdout.contains("--data-dir") && told.stdout.contains("OSTIARY_DATA_DIR"), "{command}");
+        assert!(told.stdout.contains("Exit codes:") && told.stdout.contains("Example"), "{command}");
     }
     let rotate = alone(&["root-key", "rotate", "--help"]).stdout;
     assert!(rotate.contains("--grace") && rotate.contains("15m, 1h, 6h and 24h"), "{rotate}");
