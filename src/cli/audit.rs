@@ -1,6 +1,5 @@
 //! `ostiary audit`: who did what, from where, in which call.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -26,10 +25,10 @@ const COLUMNS: [Column; 7] = [
     ("FROM", "remote_address"),
     ("CALL", "request_id"),
 ];
-/// Between two looks for new events.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How far back each look reaches. An event can become visible after one of a later time, but not by so much.
-const OVERLAP_SECONDS: i64 = 30;
+/// Between the end of one call and the next.
+const BEFORE_NEXT: Duration = Duration::from_secs(1);
+/// A server that says nothing for so long is gone: it says something every 10 seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The audit log.
 #[derive(Debug, Args)]
@@ -71,7 +70,7 @@ enum Command {
 }
 
 /// Which events.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Args)]
 struct Filter {
     /// What was done by this root key, `rk_…`.
     #[arg(long, value_name = "ROOT_KEY_ID")]
@@ -97,23 +96,27 @@ impl Audit {
                 output.list(&filter.find(wanted, after, before, &client).await?, "events", &COLUMNS)
             }
             Command::Tail { filter, since } => {
-                let from = flags::ago(since, surroundings.world);
-                Tail { filter, from, seen: BTreeMap::new() }.follow(&client, output).await
+                let filter = filter.within(Some(flags::ago(since, surroundings.world)), None);
+                Tail { filter, resume_token: String::new() }.follow(&client, output).await
             }
         }
     }
 }
 
 impl Filter {
+    fn within(self, after: Option<Timestamp>, before: Option<Timestamp>) -> pb::ListAuditEventsFilter {
+        let Self { actor, event, target } = self;
+        pb::ListAuditEventsFilter { actor_id: actor, event, target_id: target, after, before }
+    }
+
     async fn find(
-        &self,
+        self,
         wanted: Wanted,
         after: Option<Timestamp>,
         before: Option<Timestamp>,
         client: &Client<'_>,
     ) -> Result<pb::ListAuditEventsResponse, Failure> {
-        let Self { actor, event, target } = self.clone();
-        let filter = pb::ListAuditEventsFilter { actor_id: actor, event, target_id: target, after, before };
+        let filter = self.within(after, before);
         let answer = wanted.gather(async |Page { size, token }| {
             let request = pb::ListAuditEventsRequest {
                 page_size: size,
@@ -127,41 +130,44 @@ impl Filter {
     }
 }
 
-/// A look at the log that is repeated.
+/// The log, followed from one call to the next.
 struct Tail {
-    filter: Filter,
-    /// From when on to look.
-    from: Timestamp,
-    /// What has been shown of the time since, by its id.
-    seen: BTreeMap<String, i64>,
+    filter: pb::ListAuditEventsFilter,
+    /// Where to go on.
+    resume_token: String,
 }
 
 impl Tail {
     async fn follow(mut self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
         loop {
-            match self.filter.find(Wanted::ALL, Some(self.from), None, client).await {
-                Ok(found) => self.show(found.events, output)?,
+            match self.watch(client, output).await {
+                Ok(()) => {}
                 // It goes on when the server is there again.
                 Err(failure) if failure.exit_code() == 6 => {
                     output::note(&format!("ostiary: {}; trying again", failure.complaint().unwrap_or_default()));
                 }
                 Err(failure) => return Err(failure),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(BEFORE_NEXT).await;
         }
     }
 
-    fn show(&mut self, events: Vec<pb::AuditEvent>, output: Output) -> Result<(), Failure> {
-        for event in events {
-            let seconds = event.time.map_or(0, |time| time.seconds);
-            if self.seen.insert(event.event_id.clone(), seconds).is_some() {
-                continue;
+    /// Shows what is told until the call ends.
+    async fn watch(&mut self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+        let Self { filter, resume_token } = self;
+        let request = pb::WatchAuditEventsRequest { resume_token: resume_token.clone(), filter: Some(filter.clone()) };
+        let call = async |request| client.audit().watch_audit_events(request).await;
+        let mut told = client.once(request, call).await?;
+        loop {
+            let Ok(next) = tokio::time::timeout(SILENCE_MAX, told.message()).await else {
+                return Err(Failure::Away("the server has fallen silent".to_owned()));
+            };
+            let Some(pb::WatchAuditEventsResponse { meta: _, events, resume_token }) = next? else { return Ok(()) };
+            for event in events {
+                output::write(&if output.is_json() { json::line(&json::described(&event)?)? } else { line(&event) })?;
             }
-            output::write(&if output.is_json() { json::line(&json::described(&event)?)? } else { line(&event) })?;
-            self.from.seconds = self.from.seconds.max(seconds - OVERLAP_SECONDS);
+            self.resume_token = resume_token;
         }
-        self.seen.retain(|_, seconds| *seconds >= self.from.seconds);
-        Ok(())
     }
 }
 
@@ -171,27 +177,4 @@ fn line(event: &pb::AuditEvent) -> String {
     let targets: Vec<String> = event.targets.iter().map(|target| format!("{} {}", target.id, target.name)).collect();
     let from = if event.remote_address.is_empty() { "-" } else { &event.remote_address };
     shown(&format!("{time}  {}  by {}  on {}  from {from}", event.event, actor.trim(), targets.join(", ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(id: &str, seconds: i64) -> pb::AuditEvent {
-        let time = Some(Timestamp { seconds, nanos: 0 });
-        pb::AuditEvent { event_id: id.to_owned(), time, ..Default::default() }
-    }
-
-    #[test]
-    fn a_tail_looks_back_far_enough_for_late_events_and_forgets_what_it_can_not_see_again() {
-        let filter = Filter { actor: None, event: None, target: None };
-        let mut tail = Tail { filter, from: Timestamp::default(), seen: BTreeMap::new() };
-        let output = Output::new(super::super::output::Format::Table);
-        tail.show(vec![event("a", 100), event("b", 200)], output).unwrap();
-        assert_eq!(tail.from.seconds, 200 - OVERLAP_SECONDS);
-        assert_eq!(tail.seen.keys().collect::<Vec<_>>(), ["b"]);
-        tail.show(vec![event("late", 190), event("b", 200)], output).unwrap();
-        assert_eq!(tail.seen.keys().collect::<Vec<_>>(), ["b", "late"]);
-        assert_eq!(tail.from.seconds, 200 - OVERLAP_SECONDS);
-    }
 }

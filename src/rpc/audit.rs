@@ -1,11 +1,16 @@
 //! `AuditLogService`.
 
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use crate::domain::Flaw;
 use crate::domain::audit::{Actor, Event, EventName, Happening, Target};
+use crate::domain::capability::Capability;
 use crate::pb::{from_facts, v1 as pb};
 use crate::service::audit::EventFilter;
+use crate::service::audit::following::{Follower, News};
 use crate::service::listing::Page;
 use crate::service::{Done, Revision};
 
@@ -13,7 +18,8 @@ use super::convert::moment;
 use super::fields::Fields;
 use super::page::page;
 use super::root_keys::flat;
-use super::{Desk, admitted, answer};
+use super::streams::{admissions, answers};
+use super::{Desk, admitted, answer, meta};
 
 #[tonic::async_trait]
 impl pb::audit_log_service_server::AuditLogService for Desk {
@@ -37,6 +43,32 @@ impl pb::audit_log_service_server::AuditLogService for Desk {
             events,
             next_page_token: next,
         })
+    }
+
+    type WatchAuditEventsStream = BoxStream<'static, Result<pb::WatchAuditEventsResponse, Status>>;
+
+    async fn watch_audit_events(
+        &self,
+        request: Request<pb::WatchAuditEventsRequest>,
+    ) -> Result<Response<Self::WatchAuditEventsStream>, Status> {
+        let (caller, request) = admitted(request)?;
+        let pb::WatchAuditEventsRequest { resume_token, filter } = request;
+        let mut fields = Fields::default();
+        let filter = to_filter(&mut fields, filter.unwrap_or_default());
+        let filter = fields.finish(filter)?;
+        let follower = Follower::begin(Arc::clone(&self.ostiary), &caller, filter, &resume_token).await?;
+        // Read as fast as it is told, and no faster: what has happened meanwhile is in the log.
+        let news = stream::unfold(follower, |mut follower| async move {
+            let news = follower.next().await;
+            Some((Ok(news), follower))
+        });
+        let told = admissions(self, caller.clone(), Capability::ReadAuditLog, news.boxed()).map(|admitted| {
+            let (caller, news) = admitted?;
+            let News { events, resume_token, revision } = news?;
+            let events = events.into_iter().map(|event| shown(event, revision)).collect();
+            Ok(pb::WatchAuditEventsResponse { meta: meta(&caller, revision), events, resume_token })
+        });
+        Ok(answers(&caller, told))
     }
 }
 

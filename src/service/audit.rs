@@ -14,6 +14,8 @@ use super::housekeeping::Drawn;
 use super::listing::{Page, PageRequest};
 use super::{Done, Ostiary, Revision};
 
+pub mod following;
+
 /// Events that one transaction can leave: as many ids are drawn before it.
 pub const EVENTS_MAX: u32 = 1 << 16;
 

@@ -21,7 +21,7 @@ pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Rows on a page at most.
 pub const PAGE_SIZE_MAX: usize = 1_000;
 /// Bytes on a page, about: generated clients take messages of up to 4 MiB unless told otherwise.
-const PAGE_BYTES_MAX: usize = 2 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 2 << 20;
 /// Bytes that an item takes besides what makes it larger than others.
 pub(super) const ITEM_BYTES: usize = 1_024;
 /// Rows looked at for one page at most; a filter that few rows pass gets shorter pages, not slower calls.
@@ -66,6 +66,13 @@ pub(super) struct Walk<'a, K: 'static, R: 'static, P> {
 }
 
 impl Ostiary {
+    /// What makes tokens that are good for this alone, and for the rows of one workspace: those under a prefix.
+    pub(super) fn seal(&self, binding: [u8; 32], prefix: &impl Part) -> Seal {
+        let mut scope = Vec::new();
+        prefix.write(&mut scope);
+        Seal { key: self.page_key, binding, scope }
+    }
+
     /// Begins a walk where the page's token says.
     pub(super) fn walk<'a, K: Part + 'static, R: Record<K> + 'static, P: Part>(
         &self,
@@ -73,10 +80,7 @@ impl Ostiary {
         prefix: P,
         page: &'a PageRequest,
     ) -> Result<Walk<'a, K, R, P>, Error> {
-        // Every table that is listed has rows of one workspace under its prefix.
-        let mut scope = Vec::new();
-        prefix.write(&mut scope);
-        let seal = Seal { key: self.page_key, binding: page.binding, scope };
+        let seal = self.seal(page.binding, &prefix);
         let after = if page.token.is_empty() { None } else { Some(seal.open(&page.token)?) };
         Ok(Walk {
             table,
@@ -133,7 +137,7 @@ impl<K: Part + Clone + 'static, R: Record<K> + 'static, P: Part> Walk<'_, K, R, 
 }
 
 /// What makes a token and knows it again.
-struct Seal {
+pub(super) struct Seal {
     key: [u8; 32],
     binding: [u8; 32],
     scope: Vec<u8>,
@@ -149,7 +153,8 @@ impl Seal {
         mac
     }
 
-    fn close(&self, key: &impl Part) -> String {
+    /// The token of the row with this key.
+    pub(super) fn close(&self, key: &impl Part) -> String {
         let mut bytes = Vec::new();
         key.write(&mut bytes);
         let code = self.code(&bytes).finalize().into_bytes();
@@ -157,7 +162,8 @@ impl Seal {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn open<K: Part>(&self, token: &str) -> Result<K, Error> {
+    /// The key of the row that a token stands for.
+    pub(super) fn open<K: Part>(&self, token: &str) -> Result<K, Error> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Error::PageToken)?;
         let split = bytes.len().checked_sub(CODE_LENGTH).ok_or(Error::PageToken)?;
         let (place, code) = bytes.split_at(split);

@@ -1,5 +1,7 @@
 //! The audit log: what each change leaves in it, and how it is read.
 
+mod watching;
+
 use std::collections::BTreeSet;
 
 use ostiary::pb::v1 as pb;

@@ -217,6 +217,9 @@ impl Interceptor for Headers {
     }
 }
 
+/// The method whose answers have no end, of which [`Client::raw`] takes the first.
+const ENDLESS: &str = "/ostiary.v1.AuditLogService/WatchAuditEvents";
+
 /// Somebody who calls ostiary.
 #[derive(Clone)]
 pub struct Client {
@@ -275,7 +278,13 @@ impl Client {
             let value = AsciiMetadataValue::try_from(format!("Bearer {secret}")).unwrap();
             request.metadata_mut().insert("authorization", value);
         }
-        grpc.unary(request, path.parse().unwrap(), Bytes).await
+        if path != ENDLESS {
+            return grpc.unary(request, path.parse().unwrap(), Bytes).await;
+        }
+        let (metadata, mut answers, extensions) =
+            grpc.server_streaming(request, path.parse().unwrap(), Bytes).await?.into_parts();
+        let first = answers.message().await?.expect("it has no end");
+        Ok(Response::from_parts(metadata, first, extensions))
     }
 
     /// A root key with these permissions and no end.

@@ -175,6 +175,7 @@ pub fn meaning(field: &FieldDescriptor) -> Meaning {
             | "view"
             | "page_size"
             | "page_token"
+            | "resume_token"
             | "filter"
             | "show_deleted"
             | "grace_period"
