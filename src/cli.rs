@@ -13,6 +13,7 @@ use clap::Subcommand;
 use crate::domain::secret::Secret;
 use crate::world::World;
 
+mod acting;
 mod apis;
 mod audit;
 mod backup;
@@ -27,7 +28,9 @@ mod importing;
 mod json;
 mod keys;
 mod limits;
+mod namespaces;
 mod output;
+mod overrides;
 mod paging;
 mod permissions;
 mod prompt;
@@ -35,6 +38,7 @@ mod roles;
 mod root_key;
 mod root_keys;
 mod verify;
+mod workspaces;
 
 use failure::Failure;
 
@@ -90,6 +94,12 @@ pub enum Command {
     Permission(permissions::Permissions),
     /// Identities: your users or organisations, whose keys share rate limits.
     Identity(identities::Identities),
+    /// Namespaces: where you count what you name yourself, such as sign-ins by address.
+    Namespace(namespaces::Namespaces),
+    /// Overrides: other limits for some of those who are counted in a namespace.
+    Override(overrides::Overrides),
+    /// Workspaces: the tenants of an installation. For a root key of the operator's workspace.
+    Workspace(workspaces::Workspaces),
     /// Tell whether a key is good. The key is read from standard input or a file.
     Verify(verify::Verify),
     /// Import keys that were issued elsewhere, by the digests of their secrets. The same as `key import`.
@@ -141,6 +151,9 @@ fn done(command: Command, surroundings: &Surroundings<'_>) -> Result<(), Failure
             Command::Role(roles) => roles.run(surroundings).await,
             Command::Permission(permissions) => permissions.run(surroundings).await,
             Command::Identity(identities) => identities.run(surroundings).await,
+            Command::Namespace(namespaces) => namespaces.run(surroundings).await,
+            Command::Override(overrides) => overrides.run(surroundings).await,
+            Command::Workspace(workspaces) => workspaces.run(surroundings).await,
             Command::Verify(verify) => verify.run(surroundings).await,
             Command::Import(import) => import.run(surroundings).await,
             Command::Audit(audit) => audit.run(surroundings).await,

@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use crate::pb::v1 as pb;
 
 use super::Surroundings;
+use super::acting::Acting;
 use super::calling::Calling;
-use super::client::Client;
 use super::failure::Failure;
 use super::flags::{self, ChangedNetworks, Mask, Removal, Terms, Trial};
-use super::output::{Column, Output};
+use super::output::Column;
 use super::paging::{Page, Wanted};
 
 /// What a list of APIs shows.
@@ -130,35 +130,46 @@ impl Apis {
     /// Does it.
     pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { calling, command } = self;
-        let output = calling.output();
         if let Command::Delete { api_id, removal } = &command {
             removal.ask(&format!("Delete {api_id} with all its keys?"))?;
         }
-        let client = calling.client(surroundings).await?;
+        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+        let apis = || acting.client.apis();
         match command {
-            Command::Create(create) => create.run(&client, output).await,
-            Command::List(list) => list.run(&client, output).await,
-            Command::Show { api_id } => show(api_id, &client, output).await,
-            Command::Update(update) => update.run(&client, output).await,
-            Command::Delete { api_id, removal } => delete(api_id, removal.terms, &client, output).await,
+            Command::Create(create) => {
+                let trial = create.trial;
+                let request = create.request();
+                acting.change("api", trial, request, async |request| apis().create_api(request).await).await
+            }
+            Command::List(list) => list.run(&acting).await,
+            Command::Show { api_id } => {
+                let request = pb::GetApiRequest { api_id, min_revision: String::new() };
+                acting.show("api", request, async |request| apis().get_api(request).await).await
+            }
+            Command::Update(update) => {
+                let trial = update.terms.trial;
+                let request = update.request()?;
+                acting.change("api", trial, request, async |request| apis().update_api(request).await).await
+            }
+            Command::Delete { api_id, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+                let done = format!("deleted {api_id}");
+                let request = pb::DeleteApiRequest { api_id, etag, validate_only: trial.dry_run };
+                acting.finish(&done, trial, request, async |request| apis().delete_api(request).await).await
+            }
         }
     }
 }
 
 impl Create {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    fn request(self) -> pb::CreateApiRequest {
         let Self { name, default_prefix, default_ttl, delete_protection, allowed_cidrs, trial } = self;
         let validate_only = trial.dry_run;
-        let request =
-            pb::CreateApiRequest { name, default_prefix, default_ttl, delete_protection, allowed_cidrs, validate_only };
-        let answer = client.change(request, async |request| client.apis().create_api(request).await).await?;
-        trial.remind(output);
-        output.object(&answer, "api")
+        pb::CreateApiRequest { name, default_prefix, default_ttl, delete_protection, allowed_cidrs, validate_only }
     }
 }
 
 impl List {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { wanted, name_contains } = self;
         let answer = wanted.gather(async |Page { size, token }| {
             let request = pb::ListApisRequest {
@@ -167,20 +178,14 @@ impl List {
                 filter: Some(pb::ListApisFilter { name_contains: name_contains.clone() }),
                 min_revision: String::new(),
             };
-            client.read(request, async |request| client.apis().list_apis(request).await).await
+            acting.client.read(request, async |request| acting.client.apis().list_apis(request).await).await
         });
-        output.list(&answer.await?, "apis", &COLUMNS)
+        acting.output.list(&answer.await?, "apis", &COLUMNS)
     }
 }
 
-async fn show(api_id: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let request = pb::GetApiRequest { api_id, min_revision: String::new() };
-    let answer = client.read(request, async |request| client.apis().get_api(request).await).await?;
-    output.object(&answer, "api")
-}
-
 impl Update {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    fn request(self) -> Result<pb::UpdateApiRequest, Failure> {
         let Self { api_id, name, default_prefix, default_ttl, no_default_ttl, delete_protection, networks, terms } =
             self;
         let mut mask = Mask::default();
@@ -190,7 +195,7 @@ impl Update {
         mask.add("delete_protection", delete_protection.is_some());
         let allowed_cidrs = networks.change(&mut mask);
         let Terms { etag, trial } = terms;
-        let request = pb::UpdateApiRequest {
+        Ok(pb::UpdateApiRequest {
             api_id,
             name,
             default_prefix,
@@ -200,18 +205,6 @@ impl Update {
             update_mask: mask.named()?,
             etag,
             validate_only: trial.dry_run,
-        };
-        let answer = client.change(request, async |request| client.apis().update_api(request).await).await?;
-        trial.remind(output);
-        output.object(&answer, "api")
+        })
     }
-}
-
-async fn delete(api_id: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let Terms { etag, trial } = terms;
-    let request = pb::DeleteApiRequest { api_id: api_id.clone(), etag, validate_only: trial.dry_run };
-    let answer = client.change(request, async |request| client.apis().delete_api(request).await).await?;
-    output.whole(&answer)?;
-    trial.tell(output, &format!("deleted {api_id}"));
-    Ok(())
 }

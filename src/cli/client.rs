@@ -65,6 +65,8 @@ services! {
     roles, role_service_client, RoleServiceClient;
     permissions, permission_service_client, PermissionServiceClient;
     identities, identity_service_client, IdentityServiceClient;
+    rate_limits, rate_limit_service_client, RateLimitServiceClient;
+    workspaces, workspace_service_client, WorkspaceServiceClient;
     audit, audit_log_service_client, AuditLogServiceClient;
     maintenance, maintenance_service_client, MaintenanceServiceClient;
 }

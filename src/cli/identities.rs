@@ -6,12 +6,12 @@ use prost_types::Struct;
 use crate::pb::v1 as pb;
 
 use super::Surroundings;
+use super::acting::Acting;
 use super::calling::Calling;
-use super::client::Client;
 use super::failure::Failure;
 use super::flags::{self, Mask, Removal, Terms, Trial};
 use super::limits;
-use super::output::{Column, Output};
+use super::output::Column;
 use super::paging::{Page, Wanted};
 
 /// What a list of identities shows.
@@ -104,42 +104,39 @@ impl Identities {
     /// Does it.
     pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { calling, command } = self;
-        let output = calling.output();
         if let Command::Delete { identity, removal } = &command {
             removal.ask(&format!("Delete the identity {identity}?"))?;
         }
-        let client = calling.client(surroundings).await?;
+        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+        let identities = || acting.client.identities();
         match command {
             Command::Create { external_id, metadata, rate_limits, trial } => {
                 let validate_only = trial.dry_run;
                 let request = pb::CreateIdentityRequest { external_id, metadata, rate_limits, validate_only };
-                create(request, trial, &client, output).await
+                let call = async |request| identities().create_identity(request).await;
+                acting.change("identity", trial, request, call).await
             }
-            Command::List { wanted, external_id_contains } => list(wanted, external_id_contains, &client, output).await,
-            Command::Show { identity } => show(identity, &client, output).await,
-            Command::Update(update) => update.run(&client, output).await,
-            Command::Delete { identity, removal } => delete(identity, removal.terms, &client, output).await,
+            Command::List { wanted, external_id_contains } => list(wanted, external_id_contains, &acting).await,
+            Command::Show { identity } => {
+                let request = pb::GetIdentityRequest { identity, min_revision: String::new() };
+                acting.show("identity", request, async |request| identities().get_identity(request).await).await
+            }
+            Command::Update(update) => {
+                let trial = update.terms.trial;
+                let call = async |request| identities().update_identity(request).await;
+                acting.change("identity", trial, update.request()?, call).await
+            }
+            Command::Delete { identity, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+                let done = format!("deleted the identity {identity}");
+                let request = pb::DeleteIdentityRequest { identity, etag, validate_only: trial.dry_run };
+                let call = async |request| identities().delete_identity(request).await;
+                acting.finish(&done, trial, request, call).await
+            }
         }
     }
 }
 
-async fn create(
-    request: pb::CreateIdentityRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.identities().create_identity(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "identity")
-}
-
-async fn list(
-    wanted: Wanted,
-    external_id_contains: Option<String>,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
+async fn list(wanted: Wanted, external_id_contains: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
     let answer = wanted.gather(async |Page { size, token }| {
         let request = pb::ListIdentitiesRequest {
             page_size: size,
@@ -147,43 +144,18 @@ async fn list(
             filter: Some(pb::ListIdentitiesFilter { external_id_contains: external_id_contains.clone() }),
             min_revision: String::new(),
         };
-        client.read(request, async |request| client.identities().list_identities(request).await).await
+        acting.client.read(request, async |request| acting.client.identities().list_identities(request).await).await
     });
-    output.list(&answer.await?, "identities", &COLUMNS)
-}
-
-async fn show(identity: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let request = pb::GetIdentityRequest { identity, min_revision: String::new() };
-    let answer = client.read(request, async |request| client.identities().get_identity(request).await).await?;
-    output.object(&answer, "identity")
+    acting.output.list(&answer.await?, "identities", &COLUMNS)
 }
 
 impl Update {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        let Self { identity, metadata, rate_limits, no_rate_limits, terms } = self;
+    fn request(self) -> Result<pb::UpdateIdentityRequest, Failure> {
+        let Self { identity, metadata, rate_limits, no_rate_limits, terms: Terms { etag, trial } } = self;
         let mut mask = Mask::default();
         mask.add("metadata", metadata.is_some());
         mask.add("rate_limits", no_rate_limits || !rate_limits.is_empty());
-        let Terms { etag, trial } = terms;
-        let request = pb::UpdateIdentityRequest {
-            identity,
-            metadata,
-            rate_limits,
-            update_mask: mask.named()?,
-            etag,
-            validate_only: trial.dry_run,
-        };
-        let answer = client.change(request, async |request| client.identities().update_identity(request).await).await?;
-        trial.remind(output);
-        output.object(&answer, "identity")
+        let (update_mask, validate_only) = (mask.named()?, trial.dry_run);
+        Ok(pb::UpdateIdentityRequest { identity, metadata, rate_limits, update_mask, etag, validate_only })
     }
-}
-
-async fn delete(identity: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let Terms { etag, trial } = terms;
-    let request = pb::DeleteIdentityRequest { identity: identity.clone(), etag, validate_only: trial.dry_run };
-    let answer = client.change(request, async |request| client.identities().delete_identity(request).await).await?;
-    output.whole(&answer)?;
-    trial.tell(output, &format!("deleted the identity {identity}"));
-    Ok(())
 }

@@ -50,6 +50,9 @@ paged! {
     ListRolesResponse, roles, Role;
     ListPermissionsResponse, permissions, Permission;
     ListIdentitiesResponse, identities, Identity;
+    ListNamespacesResponse, namespaces, Namespace;
+    ListOverridesResponse, overrides, Override;
+    ListWorkspacesResponse, workspaces, Workspace;
     ListAuditEventsResponse, events, AuditEvent;
 }
 
@@ -74,7 +77,4 @@ impl Wanted {
         let missing = self.limit.map_or(PAGE_SIZE_MAX, |limit| limit - have);
         Page { size: missing.min(PAGE_SIZE_MAX).cast_signed(), token }
     }
-
-    /// Everything.
-    pub const ALL: Self = Self { limit: None };
 }

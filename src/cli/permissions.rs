@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use crate::pb::v1 as pb;
 
 use super::Surroundings;
+use super::acting::Acting;
 use super::calling::Calling;
-use super::client::Client;
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
-use super::output::{Column, Output};
+use super::output::Column;
 use super::paging::{Page, Wanted};
 
 /// What a list of permissions shows.
@@ -94,46 +94,43 @@ impl Permissions {
     /// Does it.
     pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { calling, command } = self;
-        let output = calling.output();
         if let Command::Delete { permission, removal } = &command {
             removal.ask(&format!("Delete the permission {permission}?"))?;
         }
-        let client = calling.client(surroundings).await?;
+        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+        let permissions = || acting.client.permissions();
         match command {
             Command::Create { slug, name, description, trial } => {
                 let request = pb::CreatePermissionRequest { slug, name, description, validate_only: trial.dry_run };
-                create(request, trial, &client, output).await
+                let call = async |request| permissions().create_permission(request).await;
+                acting.change("permission", trial, request, call).await
             }
-            Command::List { wanted, search } => list(wanted, search, &client, output).await,
-            Command::Show { permission } => show(permission, &client, output).await,
-            Command::Update { permission, name, description, terms } => {
+            Command::List { wanted, search } => list(wanted, search, &acting).await,
+            Command::Show { permission } => {
+                let request = pb::GetPermissionRequest { permission, min_revision: String::new() };
+                acting.show("permission", request, async |request| permissions().get_permission(request).await).await
+            }
+            Command::Update { permission, name, description, terms: Terms { etag, trial } } => {
                 let mut mask = Mask::default();
                 mask.add("name", name.is_some());
                 mask.add("description", description.is_some());
-                let update_mask = mask.named()?;
-                let Terms { etag, trial } = terms;
-                let validate_only = trial.dry_run;
+                let (update_mask, validate_only) = (mask.named()?, trial.dry_run);
                 let request =
                     pb::UpdatePermissionRequest { permission, name, description, update_mask, etag, validate_only };
-                update(request, trial, &client, output).await
+                let call = async |request| permissions().update_permission(request).await;
+                acting.change("permission", trial, request, call).await
             }
-            Command::Delete { permission, removal } => delete(permission, removal.terms, &client, output).await,
+            Command::Delete { permission, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+                let done = format!("deleted the permission {permission}");
+                let request = pb::DeletePermissionRequest { permission, etag, validate_only: trial.dry_run };
+                let call = async |request| permissions().delete_permission(request).await;
+                acting.finish(&done, trial, request, call).await
+            }
         }
     }
 }
 
-async fn create(
-    request: pb::CreatePermissionRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.permissions().create_permission(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "permission")
-}
-
-async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+async fn list(wanted: Wanted, search: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
     let answer = wanted.gather(async |Page { size, token }| {
         let request = pb::ListPermissionsRequest {
             page_size: size,
@@ -141,33 +138,7 @@ async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, outpu
             filter: Some(pb::ListPermissionsFilter { search: search.clone() }),
             min_revision: String::new(),
         };
-        client.read(request, async |request| client.permissions().list_permissions(request).await).await
+        acting.client.read(request, async |request| acting.client.permissions().list_permissions(request).await).await
     });
-    output.list(&answer.await?, "permissions", &COLUMNS)
-}
-
-async fn show(permission: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let request = pb::GetPermissionRequest { permission, min_revision: String::new() };
-    let answer = client.read(request, async |request| client.permissions().get_permission(request).await).await?;
-    output.object(&answer, "permission")
-}
-
-async fn update(
-    request: pb::UpdatePermissionRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.permissions().update_permission(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "permission")
-}
-
-async fn delete(permission: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let Terms { etag, trial } = terms;
-    let request = pb::DeletePermissionRequest { permission: permission.clone(), etag, validate_only: trial.dry_run };
-    let answer = client.change(request, async |request| client.permissions().delete_permission(request).await).await?;
-    output.whole(&answer)?;
-    trial.tell(output, &format!("deleted the permission {permission}"));
-    Ok(())
+    acting.output.list(&answer.await?, "permissions", &COLUMNS)
 }

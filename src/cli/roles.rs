@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use crate::pb::v1 as pb;
 
 use super::Surroundings;
+use super::acting::Acting;
 use super::calling::Calling;
-use super::client::Client;
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
-use super::output::{Column, Output};
+use super::output::Column;
 use super::paging::{Page, Wanted};
 
 /// What a list of roles shows.
@@ -107,50 +107,40 @@ impl Roles {
     /// Does it.
     pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { calling, command } = self;
-        let output = calling.output();
         if let Command::Delete { role, removal } = &command {
             removal.ask(&format!("Delete the role {role}?"))?;
         }
-        let client = calling.client(surroundings).await?;
+        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+        let roles = || acting.client.roles();
         match command {
             Command::Create { name, description, permissions, trial } => {
                 let request = pb::CreateRoleRequest { name, description, permissions, validate_only: trial.dry_run };
-                create(request, trial, &client, output).await
+                acting.change("role", trial, request, async |request| roles().create_role(request).await).await
             }
-            Command::List { wanted, search } => list(wanted, search, &client, output).await,
-            Command::Show { role } => show(role, &client, output).await,
-            Command::Update { role, name, description, terms } => {
+            Command::List { wanted, search } => list(wanted, search, &acting).await,
+            Command::Show { role } => {
+                let request = pb::GetRoleRequest { role, min_revision: String::new() };
+                acting.show("role", request, async |request| roles().get_role(request).await).await
+            }
+            Command::Update { role, name, description, terms: Terms { etag, trial } } => {
                 let mut mask = Mask::default();
                 mask.add("name", name.is_some());
                 mask.add("description", description.is_some());
-                let update_mask = mask.named()?;
-                let Terms { etag, trial } = terms;
-                let validate_only = trial.dry_run;
+                let (update_mask, validate_only) = (mask.named()?, trial.dry_run);
                 let request = pb::UpdateRoleRequest { role, name, description, update_mask, etag, validate_only };
-                update(request, trial, &client, output).await
+                acting.change("role", trial, request, async |request| roles().update_role(request).await).await
             }
             Command::SetPermissions { role, permissions, terms: Terms { etag, trial } } => {
                 let validate_only = trial.dry_run;
                 let request = pb::SetRolePermissionsRequest { role, permissions, etag, validate_only };
-                set_permissions(request, trial, &client, output).await
+                acting.change("role", trial, request, async |request| roles().set_role_permissions(request).await).await
             }
-            Command::Delete { role, removal } => delete(role, removal.terms, &client, output).await,
+            Command::Delete { role, removal: Removal { terms, .. } } => delete(role, terms, &acting).await,
         }
     }
 }
 
-async fn create(
-    request: pb::CreateRoleRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.roles().create_role(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "role")
-}
-
-async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+async fn list(wanted: Wanted, search: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
     let answer = wanted.gather(async |Page { size, token }| {
         let request = pb::ListRolesRequest {
             page_size: size,
@@ -158,47 +148,20 @@ async fn list(wanted: Wanted, search: Option<String>, client: &Client<'_>, outpu
             filter: Some(pb::ListRolesFilter { search: search.clone() }),
             min_revision: String::new(),
         };
-        client.read(request, async |request| client.roles().list_roles(request).await).await
+        acting.client.read(request, async |request| acting.client.roles().list_roles(request).await).await
     });
-    output.list(&answer.await?, "roles", &COLUMNS)
+    acting.output.list(&answer.await?, "roles", &COLUMNS)
 }
 
-async fn show(role: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-    let request = pb::GetRoleRequest { role, min_revision: String::new() };
-    let answer = client.read(request, async |request| client.roles().get_role(request).await).await?;
-    output.object(&answer, "role")
-}
-
-async fn update(
-    request: pb::UpdateRoleRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.roles().update_role(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "role")
-}
-
-async fn set_permissions(
-    request: pb::SetRolePermissionsRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.roles().set_role_permissions(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "role")
-}
-
-async fn delete(role: String, terms: Terms, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+async fn delete(role: String, terms: Terms, acting: &Acting<'_>) -> Result<(), Failure> {
     let Terms { etag, trial } = terms;
+    let Acting { client, output } = acting;
     let request = pb::DeleteRoleRequest { role: role.clone(), etag, validate_only: trial.dry_run };
     let answer = client.change(request, async |request| client.roles().delete_role(request).await).await?;
     // What would be lost is told of a dry run only.
     if output.is_json() || trial.dry_run {
         output.whole(&answer)?;
     }
-    trial.tell(output, &format!("deleted the role {role}"));
+    trial.tell(*output, &format!("deleted the role {role}"));
     Ok(())
 }

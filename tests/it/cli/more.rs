@@ -1,4 +1,4 @@
-//! APIs, roles, permissions and identities: each is made, found, changed and deleted.
+//! APIs, roles, permissions, identities, namespaces, overrides and workspaces: each is made, found, changed and deleted.
 
 use serde_json::json;
 
@@ -90,4 +90,60 @@ fn what_somebody_wrote_does_not_command_the_terminal() {
     assert!(shown.stdout.contains("\\u{202e}b\\u001b[31m"), "{shown:?}");
     assert!(!shown.stdout.contains(['\u{202e}', '\u{1b}']), "{shown:?}");
     assert_eq!(at(&shell.json(&["identity", "show", "user-1"]), "/identity/metadata/a"), "\u{202e}b\u{1b}[31m");
+}
+
+#[test]
+fn namespaces_and_overrides() {
+    let shell = Shell::open();
+    let made = &shell.json(&["namespace", "create", "sign-in"])["namespace"];
+    let id = at(made, "/namespaceId");
+    assert_eq!(shell.run(&["namespace", "create", "SIGN-IN"]).code, 5);
+    let set = ["override", "set", "sign-in", "premium:*", "--limit", "100", "--duration", "1m"];
+    let replaced = &shell.json(&set)["override"];
+    assert_eq!((at(replaced, "/limit"), at(replaced, "/duration")), ("100", "60s"));
+    let tried = shell.done(&["override", "set", id, "premium:*", "--limit", "0", "--duration", "1h", "--dry-run"]);
+    assert_eq!(tried.field("limit").as_deref(), Some("0"));
+    assert!(tried.stderr.contains("dry run: nothing was changed"), "{tried:?}");
+    let shown = &shell.json(&["override", "show", "sign-in", "premium:*"])["override"];
+    assert_eq!(at(shown, "/limit"), "100");
+    let listed = shell.done(&["override", "list", "sign-in", "--identifier-contains", "PREMIUM"]);
+    assert!(listed.stdout.lines().nth(1).unwrap().contains("premium:*"), "{listed:?}");
+    let forgot = shell.done(&["namespace", "reset", "sign-in", "premium:4711"]);
+    assert!(forgot.stderr.contains("forgot what was counted for premium:4711"), "{forgot:?}");
+    shell.done(&["namespace", "update", "sign-in", "--name", "log-in"]);
+    assert_eq!(at(&shell.json(&["namespace", "show", "log-in"]), "/namespace/namespaceId"), id);
+    let found = shell.json(&["namespace", "list", "--name-contains", "LOG"]);
+    assert_eq!(at(&found, "/namespaces/0/overrideCount"), "1");
+    let stale = shell.run(&["override", "delete", "log-in", "premium:*", "--etag", "stale", "--yes"]);
+    assert_eq!(stale.code, 5, "{stale:?}");
+    assert_eq!(shell.run(&["override", "delete", "log-in", "premium:*"]).code, 2, "nobody can be asked");
+    shell.done(&["override", "delete", "log-in", "premium:*", "--yes"]);
+    assert_eq!(shell.run(&["override", "show", "log-in", "premium:*"]).code, 4);
+    let tried = shell.done(&["namespace", "delete", "log-in", "--dry-run"]);
+    assert_eq!(tried.field("override_count").as_deref(), Some("0"));
+    shell.done(&["namespace", "delete", "log-in", "--yes"]);
+    assert_eq!(shell.run(&["namespace", "show", "log-in"]).code, 4);
+}
+
+#[test]
+fn workspaces() {
+    let shell = Shell::open();
+    let create = ["workspace", "create", "--name", "tenant", "--max-keys", "10", "--calls-per-second", "50"];
+    let made = shell.json(&create);
+    assert!(at(&made, "/secret").starts_with("ostiary_"));
+    let id = at(&made, "/workspace/workspaceId");
+    assert_eq!(at(&made, "/workspace/quotas/maxKeys"), "10");
+    let listed = shell.done(&["workspace", "list", "--name-contains", "TENANT"]);
+    assert!(listed.stdout.lines().nth(1).unwrap().starts_with(id), "{listed:?}");
+    let update = ["workspace", "update", id, "--name", "guest", "--enabled", "false", "--max-root-keys", "3"];
+    let updated = &shell.json(&update)["workspace"];
+    assert_eq!((at(updated, "/name"), updated.get("enabled")), ("guest", Some(&json!(false))));
+    assert_eq!(updated["quotas"], json!({"maxRootKeys": "3"}), "what is not given is gone");
+    shell.done(&["workspace", "update", id, "--no-quotas"]);
+    assert!(shell.json(&["workspace", "show", id])["workspace"].get("quotas").is_none());
+    assert_eq!(shell.run(&["workspace", "update", id]).code, 2, "nothing to change");
+    let tried = shell.done(&["workspace", "delete", id, "--dry-run"]);
+    assert_eq!(tried.field("affected_root_key_count").as_deref(), Some("1"));
+    shell.done(&["workspace", "delete", id, "--yes"]);
+    assert_eq!(shell.run(&["workspace", "show", id]).code, 4);
 }
