@@ -13,6 +13,7 @@ pub mod address;
 pub mod bounds;
 mod file;
 pub mod offline;
+pub mod origin;
 mod settling;
 pub mod tls;
 
@@ -20,6 +21,7 @@ pub use settling::{Misuse, Settings};
 
 use address::Address;
 use bounds::Bounds;
+use origin::Origin;
 use tls::TlsFlags;
 
 /// Manages keys: root keys for your servers, API keys for your customers, roles, permissions and expirations.
@@ -104,6 +106,18 @@ pub struct Config {
     #[arg(long, env = "OSTIARY_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = networks)]
     pub trusted_proxies: Option<AllowList>,
 
+    /// Take calls of gRPC-Web as well, over HTTP/1.1 or HTTP/2, at all addresses.
+    ///
+    /// For an ostiary that was built with the feature `grpc-web`.
+    #[arg(long, env = "OSTIARY_GRPC_WEB")]
+    pub grpc_web: bool,
+
+    /// The origins whose pages may call by gRPC-Web, such as `https://app.example.com`, separated by commas.
+    ///
+    /// Without it no page may; what is no page needs none.
+    #[arg(long, env = "OSTIARY_GRPC_WEB_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub grpc_web_origins: Vec<Origin>,
+
     /// Where the store lies. It is made if it is missing; it must be accessible by its owner alone.
     #[arg(long, env = "OSTIARY_DATA_DIR", default_value = "./ostiary-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
@@ -141,6 +155,14 @@ pub struct Config {
     /// are, so an address that other machines can reach needs --allow-plaintext. Without it nothing is told.
     #[arg(long, env = "OSTIARY_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = admin)]
     pub admin_listen: Option<Address>,
+
+    /// Where to send a span of each call: the URL of a collector of OpenTelemetry that speaks gRPC, such as
+    /// `http://127.0.0.1:4317`.
+    ///
+    /// For an ostiary that was built with the feature `otlp`. The variables of OpenTelemetry count too, such as
+    /// OTEL_TRACES_SAMPLER and OTEL_EXPORTER_OTLP_HEADERS. Without it nothing is sent.
+    #[arg(long, env = "OSTIARY_OTLP_ENDPOINT", value_name = "URL", value_parser = collector)]
+    pub otlp_endpoint: Option<String>,
 
     /// How the log is written, to standard error.
     #[arg(long, env = "OSTIARY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
@@ -198,6 +220,7 @@ impl Config {
     fn check(&self) -> Result<(), Misfit> {
         self.tls.files()?;
         self.check_exposure(&self.listen)?;
+        self.check_features()?;
         match &self.admin_listen {
             Some(address) if address.is_reachable_from_outside() && !self.allow_plaintext => {
                 let why = format!(
@@ -208,6 +231,25 @@ impl Config {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Refuses what this program was built without.
+    fn check_features(&self) -> Result<(), Misfit> {
+        let lacks = |feature: &str| {
+            format!(
+                "needs an ostiary that was built with the feature {feature}: cargo build --release --features {feature}"
+            )
+        };
+        if self.grpc_web && !cfg!(feature = "grpc-web") {
+            return Err(Misfit { key: "grpc-web", why: lacks("grpc-web") });
+        }
+        if self.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+            return Err(Misfit { key: "otlp-endpoint", why: lacks("otlp") });
+        }
+        if !self.grpc_web_origins.is_empty() && !self.grpc_web {
+            return Err(Misfit { key: "grpc-web-origins", why: "goes with --grpc-web".to_owned() });
+        }
+        Ok(())
     }
 
     /// Refuses what other machines could read on the way, unless that is allowed or can't be.
@@ -241,6 +283,18 @@ fn admin(text: &str) -> Result<Address, String> {
         Ok(Address::Systemd) | Err(_) => Err("must be ADDRESS:PORT or unix:PATH".to_owned()),
         Ok(address) => Ok(address),
     }
+}
+
+/// A URL without a path and without a password, which does not belong here.
+fn collector(text: &str) -> Result<String, String> {
+    let url: Option<http::Uri> = text.parse().ok();
+    let fit = url.filter(|url| {
+        let by_http =
+            url.scheme().is_some_and(|scheme| [http::uri::Scheme::HTTP, http::uri::Scheme::HTTPS].contains(scheme));
+        let bare = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        by_http && bare && url.path_and_query().is_none_or(|path| path == "/")
+    });
+    fit.map(|_| text.to_owned()).ok_or_else(|| "must be http://HOST:PORT or https://HOST:PORT".to_owned())
 }
 
 fn level(text: &str) -> Result<String, String> {
@@ -321,6 +375,33 @@ mod tests {
         assert!(read("").is_err());
         assert!(read("10.0.0.0/8,0.0.0.0/0").unwrap_err().contains("everybody"));
         assert_eq!(parse(&[]).unwrap().trusted_proxies, None);
+    }
+
+    #[test]
+    fn what_was_not_built_in_is_refused_with_the_way_to_get_it() {
+        let (web, otlp) = (parse(&["--grpc-web"]), parse(&["--otlp-endpoint", "http://127.0.0.1:4317"]));
+        for (read, built_in, feature) in
+            [(web, cfg!(feature = "grpc-web"), "grpc-web"), (otlp, cfg!(feature = "otlp"), "otlp")]
+        {
+            match read {
+                Ok(_) => assert!(built_in, "{feature}"),
+                Err(why) => assert!(!built_in && why.contains(&format!("--features {feature}")), "{why}"),
+            }
+        }
+        let alone = parse(&["--grpc-web-origins", "https://app.example.com"]).unwrap_err();
+        assert_eq!(alone, "--grpc-web-origins goes with --grpc-web");
+    }
+
+    #[test]
+    fn a_collector_is_a_url_without_a_path_or_a_password() {
+        for good in ["http://127.0.0.1:4317", "https://collector.example.com", "http://[::1]:4317/"] {
+            assert_eq!(collector(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "127.0.0.1:4317", "ftp://a", "http://", "http://me:secret@a:1", "http://a:1/v1/traces", "http://a/?b"]
+        {
+            assert!(collector(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

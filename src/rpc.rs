@@ -48,7 +48,13 @@ pub mod status;
 mod streams;
 pub mod throttle;
 pub mod timings;
+pub mod traces;
 mod verify;
+#[cfg(feature = "grpc-web")]
+pub mod web;
+#[cfg(not(feature = "grpc-web"))]
+#[path = "rpc/web/absent.rs"]
+pub mod web;
 mod workspaces;
 
 use verify::direct::Outcome;

@@ -18,6 +18,8 @@ use crate::rpc;
 use crate::rpc::front::Front;
 use crate::rpc::proxies::TrustedProxies;
 use crate::rpc::seldom::Seldom;
+use crate::rpc::traces::Spans;
+use crate::rpc::web::Web;
 use crate::service::{Capacity, Ostiary, Purging, Retention, founding};
 use crate::store::redb::{RedbEngine, RedbOptions};
 use crate::store::{Engine, Failure};
@@ -39,10 +41,13 @@ pub mod listening;
 mod renewal;
 mod systemd;
 pub mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 
 pub use error::ServeError;
 
 use admin::Admin;
+use begun::Protocols;
 use caps::Caps;
 use conversing::Terms;
 use crew::Crew;
@@ -103,11 +108,16 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let (ostiary, world) = open(&config).await?;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
+    let web = web(&config);
     let admin = match config.admin_listen {
         Some(address) => Some(Admin::bind(address).await?),
         None => None,
     };
     let (encrypted, shown) = (tls.is_some(), tls.clone());
+    #[cfg(feature = "otlp")]
+    let (spans, sending) = traces::send_to(config.otlp_endpoint.as_deref())?;
+    #[cfg(not(feature = "otlp"))]
+    let spans = Spans::default();
     let serving = Serving {
         addresses: config.listen.into_iter().filter(|address| *address != Address::Systemd).collect(),
         handed,
@@ -116,8 +126,12 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
         bounds: config.bounds,
         sweeping: Sweeping::InBackground,
         crew: Crew::on_every_core().map_err(ServeError::Threads)?,
+        web,
+        spans,
     };
     let running = serve(ostiary, serving, stop).await?;
+    #[cfg(feature = "otlp")]
+    running.background.spawn(sending.until(running.quiet.clone()));
     running.background.spawn(renewal.run(running.quiet.clone()));
     running.background.spawn(systemd::watched(Arc::clone(&running.ostiary), running.quiet.clone()));
     if let Some(admin) = admin {
@@ -137,13 +151,30 @@ pub fn rehearse(config: &Config) -> Result<(), ServeError> {
     if config.data_dir.exists() { data_directory::examine(&config.data_dir) } else { Ok(()) }
 }
 
+/// Which pages may call, if any call may come by gRPC-Web. The configuration refuses that where it was not built in.
+fn web(config: &Config) -> Option<Web> {
+    #[cfg(feature = "grpc-web")]
+    return config.grpc_web.then(|| {
+        let origins = config.grpc_web_origins.iter().map(|origin| origin.header().clone());
+        Web::new(origins.collect())
+    });
+    #[cfg(not(feature = "grpc-web"))]
+    {
+        let _ = config;
+        None
+    }
+}
+
 /// What connections are to be encrypted with, if they are.
 ///
 /// # Errors
 /// What can't be used, with the remedy.
 fn read_certificate(config: &Config) -> Result<Option<Arc<Tls>>, ServeError> {
     match config.tls.files().map_err(|misfit| ServeError::Misfit { key: misfit.key, why: misfit.why })? {
-        Some(files) => Ok(Some(Arc::new(Tls::load(files, World::real(None).now())?))),
+        Some(files) => {
+            let protocols = if config.grpc_web { Protocols::WithHttp1 } else { Protocols::Http2 };
+            Ok(Some(Arc::new(Tls::load(files, protocols, World::real(None).now())?)))
+        }
         None => Ok(None),
     }
 }
@@ -231,6 +262,10 @@ pub struct Serving {
     pub sweeping: Sweeping,
     /// Who serves connections.
     pub crew: Crew,
+    /// Which pages may call by gRPC-Web; if none, nobody may.
+    pub web: Option<Web>,
+    /// Who gets a span of each call.
+    pub spans: Spans,
 }
 
 /// Serves a product until told to stop.
@@ -238,12 +273,12 @@ pub struct Serving {
 /// # Errors
 /// If the address can't be listened on.
 pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationToken) -> Result<Running, ServeError> {
-    let Serving { addresses, handed, tls, proxies, bounds, sweeping, crew } = serving;
+    let Serving { addresses, handed, tls, proxies, bounds, sweeping, crew, web, spans } = serving;
     let (listeners, addresses) = listen(addresses, handed).await?;
     let reporter = HealthReporter::new();
     let closing = CancellationToken::new();
     let services = rpc::services(&ostiary, rpc::health::service(reporter.clone(), closing.clone()), &closing);
-    let front = Front::new(services, Arc::clone(&ostiary), proxies, bounds.max_calls);
+    let front = Front::new(services, Arc::clone(&ostiary), proxies, bounds.max_calls, spans);
     let caps = Caps::new(&bounds);
     let entrance = Entrance {
         world: Arc::clone(ostiary.world()),
@@ -251,7 +286,13 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         crew,
         caps: Arc::clone(&caps),
         age: bounds.max_connection_age,
-        terms: Terms { tls, age: None, closing: closing.clone() },
+        terms: Terms {
+            tls,
+            protocols: if web.is_some() { Protocols::WithHttp1 } else { Protocols::Http2 },
+            age: None,
+            closing: closing.clone(),
+        },
+        web,
         failed: Seldom::default(),
     };
     for address in &addresses {

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
 /// Flags that may be given more than once, or whose one value is a list.
-const LISTS: [&str; 2] = ["listen", "trusted-proxies"];
+const LISTS: [&str; 3] = ["listen", "trusted-proxies", "grpc-web-origins"];
 /// The flag that says where the file is.
 const NOT_IN_IT: &str = "config";
 /// How alike a key must be to one that there is for that to be suggested.

@@ -28,6 +28,7 @@ use super::proxies::TrustedProxies;
 use super::shedding::{Load, UnderWay};
 use super::throttle::Throttle;
 use super::timings::Timings;
+use super::traces::{Spans, TraceId};
 use super::{Services, status};
 
 /// The header that carries the request id, both ways.
@@ -57,6 +58,7 @@ struct House {
     proxies: TrustedProxies,
     load: Load,
     timings: Timings,
+    spans: Spans,
 }
 
 impl House {
@@ -71,9 +73,15 @@ impl House {
 
 impl Front {
     /// A front before these services, that lets in at most so many calls at a time.
-    pub fn new(services: Services, ostiary: Arc<Ostiary>, proxies: TrustedProxies, calls_max: u32) -> Self {
+    pub fn new(
+        services: Services,
+        ostiary: Arc<Ostiary>,
+        proxies: TrustedProxies,
+        calls_max: u32,
+        spans: Spans,
+    ) -> Self {
         let (throttle, load) = (Throttle::default(), Load::new(calls_max));
-        let house = House { services, ostiary, throttle, proxies, load, timings: Timings::default() };
+        let house = House { services, ostiary, throttle, proxies, load, timings: Timings::default(), spans };
         Self { house: Arc::new(house), peer: None }
     }
 
@@ -98,7 +106,7 @@ impl Front {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies, load: _, timings } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load: _, timings, spans } = &*self.house;
         let stopwatch = ostiary.world().stopwatch();
         let door = door(request.uri().path());
         let name = door.name_of(request.uri().path());
@@ -109,6 +117,7 @@ impl Front {
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
         };
         let mut line = Line::begin(door, request.uri().path());
+        let traced = spans.begin(request.headers(), door.method(request.uri().path()));
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         if let (Some(deadline), Door::Guarded(Policy { effect: Effect::Read, .. })) = (deadline, door) {
             // An answer of many messages goes on when this is done with the call.
@@ -141,7 +150,8 @@ impl Front {
         let response = with_id(response, &request_id);
         let (code, took) = (code_of(&response, door, error.as_ref()), stopwatch.elapsed());
         timings.add(name, code, took);
-        line.write(&request_id, code, took, error.as_ref());
+        line.write(&request_id, traced.id(), code, took, error.as_ref());
+        traced.end(code, &request_id);
         response
     }
 }
@@ -276,7 +286,7 @@ impl Line {
         Self { method, root_key: None, frequent, told }
     }
 
-    fn write(&self, request_id: &str, code: Code, took: Duration, error: Option<&Error>) {
+    fn write(&self, request_id: &str, trace: Option<TraceId>, code: Code, took: Duration, error: Option<&Error>) {
         let fault = error.filter(|error| error.is_fault());
         let Self { method, root_key, frequent, told } = self;
         if !told && fault.is_none() {
@@ -286,16 +296,27 @@ impl Line {
         let root_key = root_key.map(|id| id.to_string()).unwrap_or_default();
         let code = format!("{code:?}");
         let reason = error.map(status::reason).unwrap_or_default();
+        let trace_id = trace.map(tracing::field::display);
         let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match fault {
             Some(error) => {
                 let cause = format!("{error:?}");
-                tracing::error!(request_id, method, code, reason, duration_us, root_key, cause, "call failed");
+                tracing::error!(
+                    request_id,
+                    method,
+                    code,
+                    reason,
+                    duration_us,
+                    root_key,
+                    trace_id,
+                    cause,
+                    "call failed"
+                );
             }
             None if *frequent => {
-                tracing::debug!(request_id, method, code, reason, duration_us, root_key, "call");
+                tracing::debug!(request_id, method, code, reason, duration_us, root_key, trace_id, "call");
             }
-            None => tracing::info!(request_id, method, code, reason, duration_us, root_key, "call"),
+            None => tracing::info!(request_id, method, code, reason, duration_us, root_key, trace_id, "call"),
         }
     }
 }

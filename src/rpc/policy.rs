@@ -90,6 +90,15 @@ pub fn door(path: &str) -> Door {
 }
 
 impl Door {
+    /// What a call of this path is called: of few names, whatever callers make up.
+    pub fn method(self, path: &str) -> &'static str {
+        let known = match self {
+            Self::Guarded(policy) => policy.path,
+            Self::Open | Self::Missing => OPEN_METHODS.into_iter().find(|known| *known == path).unwrap_or(OTHER),
+        };
+        known.trim_start_matches('/')
+    }
+
     /// Which of all names that a call can be counted under is that of this path.
     pub fn name_of(self, path: &str) -> usize {
         match self {
@@ -117,10 +126,11 @@ mod tests {
         let names: Vec<_> = names().collect();
         let name = |path: &str| names[door(path).name_of(path)];
         for method in names.iter().filter(|name| **name != OTHER) {
-            assert_eq!(name(&format!("/{method}")), *method);
+            let path = format!("/{method}");
+            assert_eq!((name(&path), door(&path).method(&path)), (*method, *method));
         }
         for made_up in ["", "/", "/ostiary.v1.KeyService/Nothing", "/grpc.health.v1.Health/Nothing"] {
-            assert_eq!(name(made_up), OTHER, "{made_up}");
+            assert_eq!((name(made_up), door(made_up).method(made_up)), (OTHER, OTHER), "{made_up}");
         }
     }
 }

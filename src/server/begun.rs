@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -12,6 +13,53 @@ use tokio_rustls::server::TlsStream;
 
 /// What a client of HTTP/2 says first.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What is spoken on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    /// Nothing else.
+    Http2,
+    /// HTTP/1.1 as well, for gRPC-Web.
+    WithHttp1,
+}
+
+impl Protocols {
+    /// What clients that encrypt are offered, best first.
+    pub fn names(self) -> impl Iterator<Item = &'static [u8]> {
+        let names: &'static [&'static [u8]] = match self {
+            Self::Http2 => &[b"h2"],
+            Self::WithHttp1 => &[b"h2", b"http/1.1"],
+        };
+        names.iter().copied()
+    }
+
+    /// What is spoken with a client that begins like this; nothing if it is something else.
+    pub fn answer(self, began: Began) -> Option<Tongue> {
+        match (began, self) {
+            (Began::AsHttp2, _) => Some(Tongue::Http2),
+            (Began::Otherwise, Self::WithHttp1) => Some(Tongue::Http1),
+            (Began::Otherwise, Self::Http2) => None,
+        }
+    }
+}
+
+/// What is spoken on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tongue {
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+}
+
+/// How a client begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Began {
+    /// As HTTP/2 does.
+    AsHttp2,
+    /// In another way.
+    Otherwise,
+}
 
 /// A stream whose bytes can be looked at before they are taken.
 pub trait Wire: AsFd + Sync {
@@ -41,48 +89,51 @@ impl Wire for UnixStream {
     }
 }
 
-/// Whether the other end begins as HTTP/2 does. What it says stays where it is.
+/// How the other end begins. What it says stays where it is.
 ///
 /// # Errors
 /// If the connection breaks.
-pub async fn begins(wire: &impl Wire) -> io::Result<bool> {
+pub async fn begins(wire: &impl Wire) -> io::Result<Began> {
     loop {
         let ready = wire.readable().await?;
         match wire.try_read(|| peek(wire)) {
             // Nothing more will come.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
+                return Ok(Began::Otherwise);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             begun => return begun,
         }
     }
 }
 
-/// Whether it has begun well, once that can be told.
-fn peek(wire: &impl AsFd) -> io::Result<bool> {
+/// How it begins, once that can be told.
+fn peek(wire: &impl AsFd) -> io::Result<Began> {
     let mut bytes = [0; PREFACE.len()];
     let (_, length) = recv(wire, bytes.as_mut_slice(), RecvFlags::PEEK)?;
     if length == 0 || !PREFACE.starts_with(&bytes[..length]) {
-        return Ok(false);
+        return Ok(Began::Otherwise);
     }
-    if length == PREFACE.len() { Ok(true) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    if length == PREFACE.len() { Ok(Began::AsHttp2) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
-/// An encrypted connection that has begun. What it began with is read once more by whoever speaks HTTP/2 on it.
+/// An encrypted connection that has begun. What it began with is read once more by whoever speaks on it.
 pub struct Begun {
     stream: TlsStream<TcpStream>,
     /// What of the beginning has not been read once more yet.
-    left: &'static [u8],
+    left: Bytes,
 }
 
 impl Begun {
-    /// None if it begins in another way.
+    /// How it begins, and the connection. No call is shorter than what is waited for.
     ///
     /// # Errors
     /// If the connection breaks.
-    pub async fn with(mut stream: TlsStream<TcpStream>) -> io::Result<Option<Self>> {
+    pub async fn with(mut stream: TlsStream<TcpStream>) -> io::Result<(Began, Self)> {
         let mut bytes = [0; PREFACE.len()];
         stream.read_exact(&mut bytes).await?;
-        Ok((bytes == PREFACE).then_some(Self { stream, left: &PREFACE }))
+        let began = if bytes == PREFACE { Began::AsHttp2 } else { Began::Otherwise };
+        Ok((began, Self { stream, left: Bytes::copy_from_slice(&bytes) }))
     }
 }
 
@@ -91,9 +142,8 @@ impl AsyncRead for Begun {
         if self.left.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
-        let (now, later) = self.left.split_at(self.left.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.left = later;
+        let now = self.left.len().min(buffer.remaining());
+        buffer.put_slice(&self.left.split_to(now));
         Poll::Ready(Ok(()))
     }
 }

@@ -1,4 +1,4 @@
-//! Speaking HTTP/2 on a connection, encrypted or not, from its first byte to its last.
+//! Speaking HTTP/2 on a connection, or HTTP/1.1 for gRPC-Web, encrypted or not, from its first byte to its last.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::begun::{Begun, Wire, begins};
+use super::begun::{Begun, Protocols, Tongue, Wire, begins};
 use super::listening::Socket;
 use super::tls::Tls;
 
@@ -35,11 +35,22 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
 
+/// Bytes of the head of a request over HTTP/1.1.
+const HEAD_MAX: usize = 16 << 10;
+/// How long such a head may take to come, and how long the connection may lie idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection of HTTP/1.1 lasts at most: nothing there tells whether its client is still there.
+const HTTP1_AGE: Duration = Duration::from_secs(10 * 60);
+/// How long what is under way then may take.
+const HTTP1_GRACE: Duration = Duration::from_secs(60);
+
 /// How connections are held.
 #[derive(Clone)]
 pub struct Terms {
     /// What those over the network are encrypted with.
     pub tls: Option<Arc<Tls>>,
+    /// What is spoken.
+    pub protocols: Protocols,
     /// How long this one may last.
     pub age: Option<Duration>,
     /// Cancelled when the server closes: what is under way is finished.
@@ -54,22 +65,28 @@ where
 {
     let ended = match socket {
         Socket::Tcp(stream, peer) => match (TcpStream::from_std(stream), &terms.tls) {
-            (Ok(stream), None) if speaks(&stream, &terms).await => exchange(stream, front(Some(peer)), terms).await,
+            (Ok(stream), None) => match tongue(&stream, &terms).await {
+                Some(tongue) => exchange(tongue, stream, front(Some(peer)), terms).await,
+                None => return,
+            },
             // What encryption needs does not weigh on those that have none.
-            (Ok(stream), Some(tls)) => match terms.in_time(Box::pin(encrypt(stream, tls))).await {
-                Ok(Some(stream)) => Box::pin(exchange(stream, front(Some(peer)), terms)).await,
+            (Ok(stream), Some(tls)) => match terms.in_time(Box::pin(encrypt(stream, tls, terms.protocols))).await {
+                Ok(Some((tongue, stream))) => Box::pin(exchange(tongue, stream, front(Some(peer)), terms)).await,
                 Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%error, %peer, "a connection could not be encrypted");
                     return;
                 }
             },
-            (Ok(_) | Err(_), _) => return,
+            (Err(_), _) => return,
         },
-        Socket::Unix(stream) => match UnixStream::from_std(stream) {
-            Ok(stream) if speaks(&stream, &terms).await => exchange(stream, front(None), terms).await,
-            Ok(_) | Err(_) => return,
-        },
+        Socket::Unix(stream) => {
+            let Ok(stream) = UnixStream::from_std(stream) else { return };
+            match tongue(&stream, &terms).await {
+                Some(tongue) => exchange(tongue, stream, front(None), terms).await,
+                None => return,
+            }
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");
@@ -99,17 +116,30 @@ impl Terms {
     }
 }
 
-/// Whether the other end begins in time as HTTP/2 does.
-async fn speaks(stream: &impl Wire, terms: &Terms) -> bool {
-    terms.in_time(begins(stream)).await.unwrap_or(false)
+/// What is spoken with the other end, if it begins in time and with something that is spoken here.
+async fn tongue(stream: &impl Wire, terms: &Terms) -> Option<Tongue> {
+    terms.protocols.answer(terms.in_time(begins(stream)).await.ok()?)
 }
 
-/// Agrees on encryption, then on HTTP/2.
-async fn encrypt(stream: TcpStream, tls: &Tls) -> io::Result<Option<Begun>> {
-    Begun::with(tls.acceptor().accept(stream).await?).await
+/// Agrees on encryption, then on what is spoken.
+async fn encrypt(stream: TcpStream, tls: &Tls, protocols: Protocols) -> io::Result<Option<(Tongue, Begun)>> {
+    let (began, stream) = Begun::with(tls.acceptor().accept(stream).await?).await?;
+    Ok(protocols.answer(began).map(|tongue| (tongue, stream)))
 }
 
-async fn exchange<I, S>(stream: I, service: S, terms: Terms) -> hyper::Result<()>
+async fn exchange<I, S>(tongue: Tongue, stream: I, service: S, terms: Terms) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    match tongue {
+        Tongue::Http2 => by_http2(stream, service, terms).await,
+        Tongue::Http1 => Box::pin(by_http1(stream, service, terms)).await,
+    }
+}
+
+async fn by_http2<I, S>(stream: I, service: S, terms: Terms) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
@@ -132,6 +162,26 @@ where
         () = terms.over() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+    }
+}
+
+async fn by_http1<I, S>(stream: I, service: S, terms: Terms) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_MAX);
+    let connection = protocol.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = tokio::time::timeout(HTTP1_AGE, terms.over()) => {
+            connection.as_mut().graceful_shutdown();
+            // Cut if it takes too long.
+            tokio::time::timeout(HTTP1_GRACE, connection).await.unwrap_or(Ok(()))
         }
     }
 }

@@ -13,6 +13,7 @@ use super::listening::{Listener, Socket};
 use crate::config::bounds::Age;
 use crate::rpc::front::Front;
 use crate::rpc::seldom::Seldom;
+use crate::rpc::web::Web;
 use crate::world::World;
 
 /// How long to wait before the next connection if one could not be taken.
@@ -26,6 +27,8 @@ pub struct Entrance {
     pub front: Front,
     /// Who serves them.
     pub crew: Crew,
+    /// Which pages may call, if any may.
+    pub web: Option<Web>,
     /// How many there may be.
     pub caps: Arc<Caps>,
     /// How long one may last.
@@ -51,10 +54,16 @@ impl Entrance {
         // Without a place it is dropped, which closes it.
         let Some(seat) = self.caps.seat(socket.peer(), self.world.now()) else { return };
         let (front, terms) = (self.front.clone(), Terms { age: self.draw_age(), ..self.terms.clone() });
-        self.crew.give(connections, || async move {
-            converse(socket, |peer| front.facing(peer), terms).await;
-            drop(seat);
-        });
+        match self.web.clone() {
+            None => self.crew.give(connections, || async move {
+                converse(socket, |peer| front.facing(peer), terms).await;
+                drop(seat);
+            }),
+            Some(web) => self.crew.give(connections, || async move {
+                converse(socket, |peer| web.before(front.facing(peer)), terms).await;
+                drop(seat);
+            }),
+        }
     }
 
     /// How long a connection may last: so long, and by chance up to a tenth more.

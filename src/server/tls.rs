@@ -19,14 +19,14 @@ use x509_cert::der::Decode;
 use crate::config::tls::TlsFiles;
 use crate::domain::time::Timestamp;
 
+use super::begun::Protocols;
+
 /// The flags, as messages name them.
 const CERT_FLAG: &str = "--tls-cert";
 const KEY_FLAG: &str = "--tls-key";
 const CLIENT_CA_FLAG: &str = "--tls-client-ca";
 /// More than any of the files has.
 const BYTES_MAX: u64 = 1 << 20;
-/// The only protocol that is spoken.
-const HTTP2: &[u8] = b"h2";
 /// The permission to read of those who are neither the owner nor of their group.
 const EVERYBODY: u32 = 0o004;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -60,6 +60,7 @@ pub struct Papers {
 pub struct Tls {
     /// Where it comes from.
     pub files: TlsFiles,
+    protocols: Protocols,
     papers: ArcSwap<Papers>,
 }
 
@@ -68,9 +69,9 @@ impl Tls {
     ///
     /// # Errors
     /// What can't be used, and the remedy.
-    pub fn load(files: TlsFiles, now: Timestamp) -> Result<Self, Unusable> {
-        let papers = ArcSwap::from_pointee(Papers::read(&files, now)?);
-        Ok(Self { files, papers })
+    pub fn load(files: TlsFiles, protocols: Protocols, now: Timestamp) -> Result<Self, Unusable> {
+        let papers = ArcSwap::from_pointee(Papers::read(&files, protocols, now)?);
+        Ok(Self { files, protocols, papers })
     }
 
     /// Reads the files anew. If they can't be used, what has been in use stays.
@@ -78,7 +79,7 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`].
     pub fn reload(&self, now: Timestamp) -> Result<(), Unusable> {
-        self.papers.store(Arc::new(Papers::read(&self.files, now)?));
+        self.papers.store(Arc::new(Papers::read(&self.files, self.protocols, now)?));
         Ok(())
     }
 
@@ -94,7 +95,7 @@ impl Tls {
 }
 
 impl Papers {
-    fn read(files: &TlsFiles, now: Timestamp) -> Result<Self, Unusable> {
+    fn read(files: &TlsFiles, protocols: Protocols, now: Timestamp) -> Result<Self, Unusable> {
         let chain = certificates(CERT_FLAG, &files.cert)?;
         let validity = validity(&files.cert, &chain)?;
         validity.holds(now).map_err(|why| unusable(CERT_FLAG, &files.cert, why))?;
@@ -116,7 +117,7 @@ impl Papers {
             }
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| of_pair(files, &error))?;
-        config.alpn_protocols = vec![HTTP2.to_vec()];
+        config.alpn_protocols = protocols.names().map(<[u8]>::to_vec).collect();
         Ok(Self { config: Arc::new(config), validity })
     }
 }

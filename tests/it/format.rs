@@ -112,6 +112,7 @@ impl Golden {
             Arc::clone(&self.ostiary),
             TrustedProxies::default(),
             8_192,
+            ostiary::rpc::traces::Spans::default(),
         );
         (front.facing(Some("192.0.2.1".parse().unwrap())), Same { secret: self.first.clone(), idempotency_key: None })
     }

@@ -12,6 +12,7 @@ use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::proxies::TrustedProxies;
+use ostiary::rpc::traces::Spans;
 use ostiary::server::crew::Crew;
 use ostiary::server::{self, Running, Serving, Sweeping};
 use ostiary::service::{Capacity, Ostiary, Purging, Retention, founding};
@@ -190,6 +191,8 @@ pub fn serving(sweeping: Sweeping) -> Serving {
         bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
         sweeping,
         crew: Crew::here(),
+        web: None,
+        spans: Spans::default(),
     }
 }
 

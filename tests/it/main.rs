@@ -52,5 +52,8 @@ mod systemd;
 mod throttle;
 mod tidy;
 mod tls;
+mod traces;
 mod verify;
+#[cfg(feature = "grpc-web")]
+mod web;
 mod workspaces;

@@ -49,7 +49,7 @@ fn the_configuration_chapter_has_every_flag_with_its_variable_and_default_and_no
             Some((flag, variable, default.filter(|_| takes_value).unwrap_or_else(|| absent.to_owned())))
         })
         .collect();
-    assert_eq!(known.len(), 22);
+    assert_eq!(known.len(), 25);
     let told: Vec<_> = table("## Configuration")
         .into_iter()
         .map(|row| (bare(&row[0]).to_owned(), bare(&row[1]).to_owned(), bare(&row[2]).to_owned()))
