@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -28,17 +28,16 @@ use crate::error::Error;
 use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::tables::Subject;
 
+mod room;
 mod saving;
 #[cfg(test)]
 mod tests;
 
+use room::Room;
 pub(super) use saving::Remainder;
 
 /// Windows that are counted at a time, unless the operator says otherwise.
 pub const WINDOWS_MAX: usize = 4_000_000;
-/// A workspace has at most so many times the windows that are still free: alone eight ninths of all, beside others less,
-/// and never all.
-const SHARE: usize = 8;
 /// The shortest windows that outlive a restart.
 const SAVED_FROM: Duration = Duration::from_secs(60);
 /// Windows that lie in a bucket on average, at most. With the longest names that is 0.6 MB of a row that may have 2 MB, so
@@ -137,17 +136,6 @@ pub struct Registry {
     saving: tokio::sync::Mutex<()>,
 }
 
-/// How many windows there are.
-struct Room {
-    /// And may be.
-    most: usize,
-    all: AtomicUsize,
-    /// How often one more was refused, and how many of these times the log knows of.
-    refused: AtomicU64,
-    told: AtomicU64,
-    of_workspace: Mutex<HashMap<WorkspaceId, usize>>,
-}
-
 #[derive(Default)]
 struct Bucket {
     places: HashMap<Place, Slots, foldhash::fast::RandomState>,
@@ -180,43 +168,6 @@ impl Ask<'_> {
 
     fn is_about_the_same(&self, other: &Ask<'_>) -> bool {
         self.place() == other.place() && self.rate.span() == other.rate.span() && self.name == other.name
-    }
-}
-
-impl Room {
-    fn new(most: usize) -> Self {
-        Self {
-            most,
-            all: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
-            told: AtomicU64::new(0),
-            of_workspace: Mutex::default(),
-        }
-    }
-
-    /// Takes room for one more window, if the workspace may have it.
-    fn take(&self, workspace: WorkspaceId) -> bool {
-        let mut of_workspace = self.of_workspace.lock();
-        let own = of_workspace.entry(workspace).or_default();
-        let free = self.most.saturating_sub(self.all.load(Ordering::Relaxed));
-        let fits = *own < SHARE.saturating_mul(free);
-        if fits {
-            *own += 1;
-            self.all.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    fn give_back(&self, workspace: WorkspaceId, number: usize) {
-        let mut of_workspace = self.of_workspace.lock();
-        let own = of_workspace.entry(workspace).or_default();
-        *own = own.saturating_sub(number);
-        self.all.fetch_sub(number, Ordering::Relaxed);
-        if *own == 0 {
-            of_workspace.remove(&workspace);
-        }
     }
 }
 
@@ -300,7 +251,7 @@ impl Registry {
 
     /// How many windows there are, and how often one more was refused.
     pub fn taken_and_refused(&self) -> (usize, u64) {
-        (self.room.all.load(Ordering::Relaxed), self.room.refused.load(Ordering::Relaxed))
+        self.room.taken_and_refused()
     }
 
     fn bucket_of(&self, place: Place) -> usize {

@@ -43,8 +43,7 @@ impl Registry {
     }
 
     fn tell_of_refusals(&self) {
-        let refused = self.room.refused.load(Ordering::Relaxed);
-        let calls = refused - self.room.told.swap(refused, Ordering::Relaxed);
+        let calls = self.room.newly_refused();
         if calls > 0 {
             tracing::warn!(
                 calls,
