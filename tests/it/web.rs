@@ -123,7 +123,8 @@ async fn every_method_answers_as_it_does_over_http_2() {
     let (server, secret) = served(&place, &[]);
     let client = server.client(&secret).await;
     let stranger = Client { headers: Default::default(), ..client.clone() };
-    let streams = ["/StreamVerifyKeys", "/ImportKeys"];
+    // What is asked in a stream, or answered without an end, is not for pages.
+    let streams = ["/StreamVerifyKeys", "/ImportKeys", "/WatchAuditEvents"];
     for method in methods().iter().filter(|method| !streams.iter().any(|stream| method.path.ends_with(stream))) {
         for (client, secret) in [(&client, Some(secret.as_str())), (&stranger, None)] {
             let code = match client.raw(&method.path, Vec::new(), Default::default()).await {
