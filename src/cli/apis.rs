@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{self, ChangedNetworks, Mask, Removal, Terms, Trial};
 use super::output::Column;
@@ -24,17 +22,10 @@ const COLUMNS: [Column; 7] = [
 ];
 
 /// APIs.
-#[derive(Debug, Args)]
-pub struct Apis {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Apis = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create an API.
     Create(Create),
     /// List APIs.
@@ -57,7 +48,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Create {
+pub struct Create {
     /// What it is called, 3 to 255 characters.
     #[arg(long)]
     name: String,
@@ -85,7 +76,7 @@ struct Create {
 }
 
 #[derive(Debug, Args)]
-struct List {
+pub struct List {
     #[command(flatten)]
     wanted: Wanted,
 
@@ -95,7 +86,7 @@ struct List {
 }
 
 #[derive(Debug, Args)]
-struct Update {
+pub struct Update {
     /// The API's id, `api_…`.
     api_id: String,
 
@@ -126,32 +117,31 @@ struct Update {
     terms: Terms,
 }
 
-impl Apis {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { api_id, removal } = &command {
-            removal.ask(&format!("Delete {api_id} with all its keys?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { api_id, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete {api_id} with all its keys?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let apis = || acting.client.apis();
-        match command {
-            Command::Create(create) => {
+        match self {
+            Self::Create(create) => {
                 let trial = create.trial;
                 let request = create.request();
                 acting.change("api", trial, request, async |request| apis().create_api(request).await).await
             }
-            Command::List(list) => list.run(&acting).await,
-            Command::Show { api_id } => {
+            Self::List(list) => list.run(acting).await,
+            Self::Show { api_id } => {
                 let request = pb::GetApiRequest { api_id, min_revision: String::new() };
                 acting.show("api", request, async |request| apis().get_api(request).await).await
             }
-            Command::Update(update) => {
+            Self::Update(update) => {
                 let trial = update.terms.trial;
                 let request = update.request()?;
                 acting.change("api", trial, request, async |request| apis().update_api(request).await).await
             }
-            Command::Delete { api_id, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { api_id, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let done = format!("deleted {api_id}");
                 let request = pb::DeleteApiRequest { api_id, etag, validate_only: trial.dry_run };
                 acting.finish(&done, trial, request, async |request| apis().delete_api(request).await).await
@@ -171,16 +161,14 @@ impl Create {
 impl List {
     async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { wanted, name_contains } = self;
-        let answer = wanted.gather(async |Page { size, token }| {
-            let request = pb::ListApisRequest {
-                page_size: size,
-                page_token: token,
-                filter: Some(pb::ListApisFilter { name_contains: name_contains.clone() }),
-                min_revision: String::new(),
-            };
-            acting.client.read(request, async |request| acting.client.apis().list_apis(request).await).await
-        });
-        acting.output.list(&answer.await?, "apis", &COLUMNS)
+        let request = |Page { size, token }| pb::ListApisRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(pb::ListApisFilter { name_contains: name_contains.clone() }),
+            min_revision: String::new(),
+        };
+        let call = async |request| acting.client.apis().list_apis(request).await;
+        acting.list(("apis", &COLUMNS), wanted, request, call).await
     }
 }
 

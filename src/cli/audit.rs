@@ -7,11 +7,9 @@ use prost_types::Timestamp;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::calling::Calling;
-use super::client::Client;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
-use super::output::{self, Column, Output, shown};
+use super::output::{self, Column, shown};
 use super::paging::{Page, Wanted};
 use super::{flags, json};
 
@@ -31,17 +29,10 @@ const BEFORE_NEXT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The audit log.
-#[derive(Debug, Args)]
-pub struct Audit {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Audit = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// List events, the oldest first.
     List {
         #[command(flatten)]
@@ -71,7 +62,7 @@ enum Command {
 
 /// Which events.
 #[derive(Debug, Args)]
-struct Filter {
+pub struct Filter {
     /// What was done by this root key, `rk_…`.
     #[arg(long, value_name = "ROOT_KEY_ID")]
     actor: Option<String>,
@@ -85,19 +76,13 @@ struct Filter {
     target: Option<String>,
 }
 
-impl Audit {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        let output = calling.output();
-        let client = calling.client(surroundings).await?;
-        match command {
-            Command::List { wanted, filter, after, before } => {
-                output.list(&filter.find(wanted, after, before, &client).await?, "events", &COLUMNS)
-            }
-            Command::Tail { filter, since } => {
-                let filter = filter.within(Some(flags::ago(since, surroundings.world)), None);
-                Tail { filter, resume_token: String::new() }.follow(&client, output).await
+impl Deed for Command {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        match self {
+            Self::List { wanted, filter, after, before } => list(wanted, filter.within(after, before), acting).await,
+            Self::Tail { filter, since } => {
+                let filter = filter.within(Some(flags::ago(since, acting.client.world())), None);
+                Tail { filter, resume_token: String::new() }.follow(acting).await
             }
         }
     }
@@ -108,26 +93,17 @@ impl Filter {
         let Self { actor, event, target } = self;
         pb::ListAuditEventsFilter { actor_id: actor, event, target_id: target, after, before }
     }
+}
 
-    async fn find(
-        self,
-        wanted: Wanted,
-        after: Option<Timestamp>,
-        before: Option<Timestamp>,
-        client: &Client<'_>,
-    ) -> Result<pb::ListAuditEventsResponse, Failure> {
-        let filter = self.within(after, before);
-        let answer = wanted.gather(async |Page { size, token }| {
-            let request = pb::ListAuditEventsRequest {
-                page_size: size,
-                page_token: token,
-                filter: Some(filter.clone()),
-                min_revision: String::new(),
-            };
-            client.read(request, async |request| client.audit().list_audit_events(request).await).await
-        });
-        answer.await
-    }
+async fn list(wanted: Wanted, filter: pb::ListAuditEventsFilter, acting: &Acting<'_>) -> Result<(), Failure> {
+    let request = |Page { size, token }| pb::ListAuditEventsRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(filter.clone()),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.audit().list_audit_events(request).await;
+    acting.list(("events", &COLUMNS), wanted, request, call).await
 }
 
 /// The log, followed from one call to the next.
@@ -138,9 +114,9 @@ struct Tail {
 }
 
 impl Tail {
-    async fn follow(mut self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn follow(mut self, acting: &Acting<'_>) -> Result<(), Failure> {
         loop {
-            match self.watch(client, output).await {
+            match self.watch(acting).await {
                 Ok(()) => {}
                 // It goes on when the server is there again.
                 Err(failure) if failure.exit_code() == 6 => {
@@ -153,8 +129,9 @@ impl Tail {
     }
 
     /// Shows what is told until the call ends.
-    async fn watch(&mut self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn watch(&mut self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { filter, resume_token } = self;
+        let Acting { client, output } = acting;
         let request = pb::WatchAuditEventsRequest { resume_token: resume_token.clone(), filter: Some(filter.clone()) };
         let call = async |request| client.audit().watch_audit_events(request).await;
         let mut told = client.once(request, call).await?;

@@ -5,9 +5,7 @@ use prost_types::Struct;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{self, Mask, Removal, Terms, Trial};
 use super::limits;
@@ -24,17 +22,10 @@ const COLUMNS: [Column; 5] = [
 ];
 
 /// Identities.
-#[derive(Debug, Args)]
-pub struct Identities {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Identities = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create an identity.
     Create {
         /// What you call it yourself, 1 to 255 printable characters, such as user-4711; it never changes.
@@ -79,7 +70,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Update {
+pub struct Update {
     /// The identity's id, `id_…`, or its external id.
     identity: String,
 
@@ -100,33 +91,32 @@ struct Update {
     terms: Terms,
 }
 
-impl Identities {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { identity, removal } = &command {
-            removal.ask(&format!("Delete the identity {identity}?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { identity, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the identity {identity}?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let identities = || acting.client.identities();
-        match command {
-            Command::Create { external_id, metadata, rate_limits, trial } => {
+        match self {
+            Self::Create { external_id, metadata, rate_limits, trial } => {
                 let validate_only = trial.dry_run;
                 let request = pb::CreateIdentityRequest { external_id, metadata, rate_limits, validate_only };
                 let call = async |request| identities().create_identity(request).await;
                 acting.change("identity", trial, request, call).await
             }
-            Command::List { wanted, external_id_contains } => list(wanted, external_id_contains, &acting).await,
-            Command::Show { identity } => {
+            Self::List { wanted, external_id_contains } => list(wanted, external_id_contains, acting).await,
+            Self::Show { identity } => {
                 let request = pb::GetIdentityRequest { identity, min_revision: String::new() };
                 acting.show("identity", request, async |request| identities().get_identity(request).await).await
             }
-            Command::Update(update) => {
+            Self::Update(update) => {
                 let trial = update.terms.trial;
                 let call = async |request| identities().update_identity(request).await;
                 acting.change("identity", trial, update.request()?, call).await
             }
-            Command::Delete { identity, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { identity, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let done = format!("deleted the identity {identity}");
                 let request = pb::DeleteIdentityRequest { identity, etag, validate_only: trial.dry_run };
                 let call = async |request| identities().delete_identity(request).await;
@@ -137,16 +127,14 @@ impl Identities {
 }
 
 async fn list(wanted: Wanted, external_id_contains: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListIdentitiesRequest {
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListIdentitiesFilter { external_id_contains: external_id_contains.clone() }),
-            min_revision: String::new(),
-        };
-        acting.client.read(request, async |request| acting.client.identities().list_identities(request).await).await
-    });
-    acting.output.list(&answer.await?, "identities", &COLUMNS)
+    let request = |Page { size, token }| pb::ListIdentitiesRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListIdentitiesFilter { external_id_contains: external_id_contains.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.identities().list_identities(request).await;
+    acting.list(("identities", &COLUMNS), wanted, request, call).await
 }
 
 impl Update {

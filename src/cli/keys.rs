@@ -1,16 +1,14 @@
 //! `ostiary key`: what your customers hold.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::calling::Calling;
-use super::client::Client;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{Removal, Terms};
 use super::importing;
-use super::output::{Column, Output};
+use super::output::Column;
 
 mod assigning;
 mod creating;
@@ -33,17 +31,10 @@ const COLUMNS: [Column; 9] = [
 ];
 
 /// Keys.
-#[derive(Debug, Args)]
-pub struct Keys {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Keys = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a key. Its secret goes to standard output, alone, and is never shown again.
     Create(creating::Create),
     /// List keys, of one API or of all.
@@ -99,48 +90,42 @@ enum Command {
     Import(importing::Rows),
 }
 
-impl Keys {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        let output = calling.output();
-        if let Command::Delete { key_id, permanent, removal } = &command {
-            removal.ask(&format!("Delete {key_id}{}?", if *permanent { " for good" } else { "" }))?;
-        }
-        if let Command::Revoke(revoke) = &command {
-            revoke.ask()?;
-        }
-        let client = calling.client(surroundings).await?;
-        command.run(&client, output).await
-    }
-}
-
-impl Command {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
         match self {
-            Self::Create(create) => create.run(client, output).await,
-            Self::List(list) => list.run(client, output).await,
-            Self::Show { key_id } => finding::show(key_id, client, output).await,
-            Self::Lookup(lookup) => lookup.run(client, output).await,
-            Self::Update(update) => update.run(client, output).await,
-            Self::Reroll(reroll) => reroll.run(client, output).await,
-            Self::AddRoles(named) => named.add_roles(client, output).await,
-            Self::RemoveRoles(named) => named.remove_roles(client, output).await,
-            Self::SetRoles(all) => all.set_roles(client, output).await,
-            Self::AddPermissions(named) => named.add_permissions(client, output).await,
-            Self::RemovePermissions(named) => named.remove_permissions(client, output).await,
-            Self::SetPermissions(all) => all.set_permissions(client, output).await,
-            Self::Credits(adjust) => adjust.run(client, output).await,
+            Self::Delete { key_id, permanent, removal } => {
+                removal.ask(&format!("Delete {key_id}{}?", if *permanent { " for good" } else { "" }))
+            }
+            Self::Revoke(revoke) => revoke.ask(),
+            _ => Ok(()),
+        }
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run(acting).await,
+            Self::List(list) => list.run(acting).await,
+            Self::Show { key_id } => finding::show(key_id, acting).await,
+            Self::Lookup(lookup) => lookup.run(acting).await,
+            Self::Update(update) => update.run(acting).await,
+            Self::Reroll(reroll) => reroll.run(acting).await,
+            Self::AddRoles(named) => named.add_roles(acting).await,
+            Self::RemoveRoles(named) => named.remove_roles(acting).await,
+            Self::SetRoles(all) => all.set_roles(acting).await,
+            Self::AddPermissions(named) => named.add_permissions(acting).await,
+            Self::RemovePermissions(named) => named.remove_permissions(acting).await,
+            Self::SetPermissions(all) => all.set_permissions(acting).await,
+            Self::Credits(adjust) => adjust.run(acting).await,
             Self::Delete { key_id, permanent, removal: Removal { terms: Terms { etag, trial }, consent: _ } } => {
                 let request = pb::DeleteKeyRequest { key_id, permanent, etag, validate_only: trial.dry_run };
-                ending::delete(request, trial, client, output).await
+                ending::delete(request, trial, acting).await
             }
             Self::Undelete { key_id, terms: Terms { etag, trial } } => {
                 let request = pb::UndeleteKeyRequest { key_id, etag, validate_only: trial.dry_run };
-                ending::undelete(request, trial, client, output).await
+                ending::undelete(request, trial, acting).await
             }
-            Self::Revoke(revoke) => revoke.run(client, output).await,
-            Self::Import(rows) => rows.run(client, output).await,
+            Self::Revoke(revoke) => revoke.run(acting).await,
+            Self::Import(rows) => rows.run(&acting.client, acting.output).await,
         }
     }
 }

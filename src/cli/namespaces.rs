@@ -1,12 +1,10 @@
 //! `ostiary namespace`: where you count what you name yourself.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
 use super::output::Column;
@@ -17,17 +15,10 @@ const COLUMNS: [Column; 4] =
     [("ID", "namespace_id"), ("NAME", "name"), ("OVERRIDES", "override_count"), ("CREATED", "create_time")];
 
 /// Namespaces.
-#[derive(Debug, Args)]
-pub struct Namespaces {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Namespaces = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a namespace.
     Create {
         /// What it is called, 1 to 255 characters, unique in any case, such as sign-in.
@@ -83,27 +74,26 @@ enum Command {
     },
 }
 
-impl Namespaces {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { namespace, removal } = &command {
-            removal.ask(&format!("Delete the namespace {namespace}?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { namespace, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the namespace {namespace}?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let limits = || acting.client.rate_limits();
-        match command {
-            Command::Create { name, trial } => {
+        match self {
+            Self::Create { name, trial } => {
                 let request = pb::CreateNamespaceRequest { name, validate_only: trial.dry_run };
                 let call = async |request| limits().create_namespace(request).await;
                 acting.change("namespace", trial, request, call).await
             }
-            Command::List { wanted, name_contains } => list(wanted, name_contains, &acting).await,
-            Command::Show { namespace } => {
+            Self::List { wanted, name_contains } => list(wanted, name_contains, acting).await,
+            Self::Show { namespace } => {
                 let request = pb::GetNamespaceRequest { namespace, min_revision: String::new() };
                 acting.show("namespace", request, async |request| limits().get_namespace(request).await).await
             }
-            Command::Update { namespace, name, terms: Terms { etag, trial } } => {
+            Self::Update { namespace, name, terms: Terms { etag, trial } } => {
                 let mut mask = Mask::default();
                 mask.add("name", name.is_some());
                 let (update_mask, validate_only) = (mask.named()?, trial.dry_run);
@@ -111,13 +101,13 @@ impl Namespaces {
                 let call = async |request| limits().update_namespace(request).await;
                 acting.change("namespace", trial, request, call).await
             }
-            Command::Reset { namespace, identifier, trial } => {
+            Self::Reset { namespace, identifier, trial } => {
                 let done = format!("forgot what was counted for {identifier}");
                 let request = pb::ResetIdentifierRequest { namespace, identifier, validate_only: trial.dry_run };
                 let call = async |request| limits().reset_identifier(request).await;
                 acting.finish(&done, trial, request, call).await
             }
-            Command::Delete { namespace, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { namespace, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let done = format!("deleted the namespace {namespace}");
                 let request = pb::DeleteNamespaceRequest { namespace, etag, validate_only: trial.dry_run };
                 let call = async |request| limits().delete_namespace(request).await;
@@ -128,15 +118,12 @@ impl Namespaces {
 }
 
 async fn list(wanted: Wanted, name_contains: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListNamespacesRequest {
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListNamespacesFilter { name_contains: name_contains.clone() }),
-            min_revision: String::new(),
-        };
-        let call = async |request| acting.client.rate_limits().list_namespaces(request).await;
-        acting.client.read(request, call).await
-    });
-    acting.output.list(&answer.await?, "namespaces", &COLUMNS)
+    let request = |Page { size, token }| pb::ListNamespacesRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListNamespacesFilter { name_contains: name_contains.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.rate_limits().list_namespaces(request).await;
+    acting.list(("namespaces", &COLUMNS), wanted, request, call).await
 }

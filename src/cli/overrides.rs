@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{self, Removal, Terms};
 use super::output::Column;
@@ -22,17 +20,10 @@ const COLUMNS: [Column; 5] = [
 ];
 
 /// Overrides.
-#[derive(Debug, Args)]
-pub struct Overrides {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Overrides = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Make an override, or replace it.
     Set {
         #[command(flatten)]
@@ -78,7 +69,7 @@ enum Command {
 
 /// Where it is, and for whom.
 #[derive(Debug, Args)]
-struct Whom {
+pub struct Whom {
     /// The namespace's id, `rlns_…`, or its name.
     namespace: String,
 
@@ -86,29 +77,28 @@ struct Whom {
     identifier: String,
 }
 
-impl Overrides {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { whom, removal } = &command {
-            removal.ask(&format!("Delete the override for {}?", whom.identifier))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { whom, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the override for {}?", whom.identifier))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let limits = || acting.client.rate_limits();
-        match command {
-            Command::Set { whom: Whom { namespace, identifier }, limit, duration, terms: Terms { etag, trial } } => {
+        match self {
+            Self::Set { whom: Whom { namespace, identifier }, limit, duration, terms: Terms { etag, trial } } => {
                 let (limit, duration, validate_only) = (Some(limit), Some(duration), trial.dry_run);
                 let request = pb::SetOverrideRequest { namespace, identifier, limit, duration, etag, validate_only };
                 acting.change("override", trial, request, async |request| limits().set_override(request).await).await
             }
-            Command::List { namespace, wanted, identifier_contains } => {
-                list(namespace, wanted, identifier_contains, &acting).await
+            Self::List { namespace, wanted, identifier_contains } => {
+                list(namespace, wanted, identifier_contains, acting).await
             }
-            Command::Show { whom: Whom { namespace, identifier } } => {
+            Self::Show { whom: Whom { namespace, identifier } } => {
                 let request = pb::GetOverrideRequest { namespace, identifier, min_revision: String::new() };
                 acting.show("override", request, async |request| limits().get_override(request).await).await
             }
-            Command::Delete { whom, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { whom, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let Whom { namespace, identifier } = whom;
                 let done = format!("deleted the override for {identifier}");
                 let request = pb::DeleteOverrideRequest { namespace, identifier, etag, validate_only: trial.dry_run };
@@ -125,16 +115,13 @@ async fn list(
     identifier_contains: Option<String>,
     acting: &Acting<'_>,
 ) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListOverridesRequest {
-            namespace: namespace.clone(),
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListOverridesFilter { identifier_contains: identifier_contains.clone() }),
-            min_revision: String::new(),
-        };
-        let call = async |request| acting.client.rate_limits().list_overrides(request).await;
-        acting.client.read(request, call).await
-    });
-    acting.output.list(&answer.await?, "overrides", &COLUMNS)
+    let request = |Page { size, token }| pb::ListOverridesRequest {
+        namespace: namespace.clone(),
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListOverridesFilter { identifier_contains: identifier_contains.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.rate_limits().list_overrides(request).await;
+    acting.list(("overrides", &COLUMNS), wanted, request, call).await
 }

@@ -1,12 +1,10 @@
 //! `ostiary permission`: what keys may do at your services.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
 use super::output::Column;
@@ -22,17 +20,10 @@ const COLUMNS: [Column; 5] = [
 ];
 
 /// Permissions.
-#[derive(Debug, Args)]
-pub struct Permissions {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Permissions = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a permission.
     Create {
         /// Its slug, 1 to 128 characters of A-Z, a-z, 0-9 and ._:*/-, such as documents.read; it never changes.
@@ -90,27 +81,26 @@ enum Command {
     },
 }
 
-impl Permissions {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { permission, removal } = &command {
-            removal.ask(&format!("Delete the permission {permission}?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { permission, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the permission {permission}?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let permissions = || acting.client.permissions();
-        match command {
-            Command::Create { slug, name, description, trial } => {
+        match self {
+            Self::Create { slug, name, description, trial } => {
                 let request = pb::CreatePermissionRequest { slug, name, description, validate_only: trial.dry_run };
                 let call = async |request| permissions().create_permission(request).await;
                 acting.change("permission", trial, request, call).await
             }
-            Command::List { wanted, search } => list(wanted, search, &acting).await,
-            Command::Show { permission } => {
+            Self::List { wanted, search } => list(wanted, search, acting).await,
+            Self::Show { permission } => {
                 let request = pb::GetPermissionRequest { permission, min_revision: String::new() };
                 acting.show("permission", request, async |request| permissions().get_permission(request).await).await
             }
-            Command::Update { permission, name, description, terms: Terms { etag, trial } } => {
+            Self::Update { permission, name, description, terms: Terms { etag, trial } } => {
                 let mut mask = Mask::default();
                 mask.add("name", name.is_some());
                 mask.add("description", description.is_some());
@@ -120,7 +110,7 @@ impl Permissions {
                 let call = async |request| permissions().update_permission(request).await;
                 acting.change("permission", trial, request, call).await
             }
-            Command::Delete { permission, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { permission, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let done = format!("deleted the permission {permission}");
                 let request = pb::DeletePermissionRequest { permission, etag, validate_only: trial.dry_run };
                 let call = async |request| permissions().delete_permission(request).await;
@@ -131,14 +121,12 @@ impl Permissions {
 }
 
 async fn list(wanted: Wanted, search: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListPermissionsRequest {
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListPermissionsFilter { search: search.clone() }),
-            min_revision: String::new(),
-        };
-        acting.client.read(request, async |request| acting.client.permissions().list_permissions(request).await).await
-    });
-    acting.output.list(&answer.await?, "permissions", &COLUMNS)
+    let request = |Page { size, token }| pb::ListPermissionsRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListPermissionsFilter { search: search.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.permissions().list_permissions(request).await;
+    acting.list(("permissions", &COLUMNS), wanted, request, call).await
 }

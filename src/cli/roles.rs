@@ -1,12 +1,10 @@
 //! `ostiary role`: named sets of permissions that keys hold.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
 use super::output::Column;
@@ -23,17 +21,10 @@ const COLUMNS: [Column; 6] = [
 ];
 
 /// Roles.
-#[derive(Debug, Args)]
-pub struct Roles {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Roles = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a role.
     Create {
         /// What it is called, 3 to 255 characters, unique in any case, such as billing-admin.
@@ -103,26 +94,25 @@ enum Command {
     },
 }
 
-impl Roles {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { role, removal } = &command {
-            removal.ask(&format!("Delete the role {role}?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { role, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the role {role}?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let roles = || acting.client.roles();
-        match command {
-            Command::Create { name, description, permissions, trial } => {
+        match self {
+            Self::Create { name, description, permissions, trial } => {
                 let request = pb::CreateRoleRequest { name, description, permissions, validate_only: trial.dry_run };
                 acting.change("role", trial, request, async |request| roles().create_role(request).await).await
             }
-            Command::List { wanted, search } => list(wanted, search, &acting).await,
-            Command::Show { role } => {
+            Self::List { wanted, search } => list(wanted, search, acting).await,
+            Self::Show { role } => {
                 let request = pb::GetRoleRequest { role, min_revision: String::new() };
                 acting.show("role", request, async |request| roles().get_role(request).await).await
             }
-            Command::Update { role, name, description, terms: Terms { etag, trial } } => {
+            Self::Update { role, name, description, terms: Terms { etag, trial } } => {
                 let mut mask = Mask::default();
                 mask.add("name", name.is_some());
                 mask.add("description", description.is_some());
@@ -130,27 +120,25 @@ impl Roles {
                 let request = pb::UpdateRoleRequest { role, name, description, update_mask, etag, validate_only };
                 acting.change("role", trial, request, async |request| roles().update_role(request).await).await
             }
-            Command::SetPermissions { role, permissions, terms: Terms { etag, trial } } => {
+            Self::SetPermissions { role, permissions, terms: Terms { etag, trial } } => {
                 let validate_only = trial.dry_run;
                 let request = pb::SetRolePermissionsRequest { role, permissions, etag, validate_only };
                 acting.change("role", trial, request, async |request| roles().set_role_permissions(request).await).await
             }
-            Command::Delete { role, removal: Removal { terms, .. } } => delete(role, terms, &acting).await,
+            Self::Delete { role, removal: Removal { terms, .. } } => delete(role, terms, acting).await,
         }
     }
 }
 
 async fn list(wanted: Wanted, search: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListRolesRequest {
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListRolesFilter { search: search.clone() }),
-            min_revision: String::new(),
-        };
-        acting.client.read(request, async |request| acting.client.roles().list_roles(request).await).await
-    });
-    acting.output.list(&answer.await?, "roles", &COLUMNS)
+    let request = |Page { size, token }| pb::ListRolesRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListRolesFilter { search: search.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.roles().list_roles(request).await;
+    acting.list(("roles", &COLUMNS), wanted, request, call).await
 }
 
 async fn delete(role: String, terms: Terms, acting: &Acting<'_>) -> Result<(), Failure> {

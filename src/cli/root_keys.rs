@@ -5,12 +5,10 @@ use prost_types::Timestamp;
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::calling::Calling;
-use super::client::Client;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{self, ChangedLife, ChangedNetworks, Mask, NewLife, Removal, Terms, Trial};
-use super::output::{Column, Output};
+use super::output::Column;
 use super::paging::{Page, Wanted};
 
 /// What a list of root keys shows.
@@ -25,17 +23,10 @@ const COLUMNS: [Column; 7] = [
 ];
 
 /// Root keys.
-#[derive(Debug, Args)]
-pub struct RootKeys {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type RootKeys = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a root key. Its secret goes to standard output, alone, and is never shown again.
     Create(Create),
     /// List root keys, expired and rotated-out ones too.
@@ -54,7 +45,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Create {
+pub struct Create {
     /// What it is called, 1 to 255 characters, such as `billing service, production`.
     #[arg(long)]
     name: String,
@@ -77,7 +68,7 @@ struct Create {
 }
 
 #[derive(Debug, Args)]
-struct List {
+pub struct List {
     #[command(flatten)]
     wanted: Wanted,
 
@@ -119,7 +110,7 @@ enum State {
 }
 
 #[derive(Debug, Args)]
-struct Show {
+pub struct Show {
     /// The root key's id, `rk_…`.
     root_key_id: String,
 
@@ -129,7 +120,7 @@ struct Show {
 }
 
 #[derive(Debug, Args)]
-struct Update {
+pub struct Update {
     /// The root key's id, `rk_…`.
     root_key_id: String,
 
@@ -160,7 +151,7 @@ struct Update {
 }
 
 #[derive(Debug, Args)]
-struct Rotate {
+pub struct Rotate {
     /// The root key's id, `rk_…`. It may be the one that this command is run with.
     root_key_id: String,
 
@@ -178,7 +169,7 @@ struct Rotate {
 }
 
 #[derive(Debug, Args)]
-struct Delete {
+pub struct Delete {
     /// The ids of the root keys, `rk_…`, 1 to 20; all are deleted or none.
     #[arg(required = true, value_name = "ROOT_KEY_ID", num_args = 1..=20)]
     root_key_ids: Vec<String>,
@@ -195,55 +186,50 @@ struct Delete {
     removal: Removal,
 }
 
-impl RootKeys {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        let output = calling.output();
-        // Before the root key is asked for: who declines needs none.
-        if let Command::Delete(delete) = &command {
-            delete.removal.ask(&format!("Delete {}?", delete.root_key_ids.join(", ")))?;
-        }
-        let client = calling.client(surroundings).await?;
-        match command {
-            Command::Create(create) => create.run(&client, output).await,
-            Command::List(list) => list.run(&client, output).await,
-            Command::Show(show) => show.run(&client, output).await,
-            Command::WhoAmI => who_am_i(&client, output).await,
-            Command::Update(update) => update.run(&client, output).await,
-            Command::Rotate(rotate) => rotate.run(&client, output).await,
-            Command::Delete(delete) => delete.run(&client, output).await,
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete(delete) = self else { return Ok(()) };
+        delete.removal.ask(&format!("Delete {}?", delete.root_key_ids.join(", ")))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run(acting).await,
+            Self::List(list) => list.run(acting).await,
+            Self::Show(show) => show.run(acting).await,
+            Self::WhoAmI => who_am_i(acting).await,
+            Self::Update(update) => update.run(acting).await,
+            Self::Rotate(rotate) => rotate.run(acting).await,
+            Self::Delete(delete) => delete.run(acting).await,
         }
     }
 }
 
 impl Create {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         use pb::create_root_key_request::Expiration;
         let Self { name, permissions, life: NewLife { expires_in, expires_at }, allowed_cidrs, trial } = self;
         let expiration = expires_in.map(Expiration::Ttl).or(expires_at.map(Expiration::ExpireTime));
         let request =
             pb::CreateRootKeyRequest { name, permissions, expiration, allowed_cidrs, validate_only: trial.dry_run };
-        let answer = client.change(request, async |request| client.root_keys().create_root_key(request).await).await?;
-        trial.remind(output);
-        output.secret(&answer, "root_key", &answer.secret)
+        let call = async |request| acting.client.root_keys().create_root_key(request).await;
+        let answer = acting.answer(trial, request, call).await?;
+        acting.output.secret(&answer, "root_key", &answer.secret)
     }
 }
 
 impl List {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let wanted = self.wanted;
         let filter = self.filter();
-        let answer = wanted.gather(async |Page { size, token }| {
-            let request = pb::ListRootKeysRequest {
-                page_size: size,
-                page_token: token,
-                filter: Some(filter.clone()),
-                min_revision: String::new(),
-            };
-            client.read(request, async |request| client.root_keys().list_root_keys(request).await).await
-        });
-        output.list(&answer.await?, "root_keys", &COLUMNS)
+        let request = |Page { size, token }| pb::ListRootKeysRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(filter.clone()),
+            min_revision: String::new(),
+        };
+        let call = async |request| acting.client.root_keys().list_root_keys(request).await;
+        acting.list(("root_keys", &COLUMNS), wanted, request, call).await
     }
 
     fn filter(self) -> pb::ListRootKeysFilter {
@@ -276,16 +262,16 @@ impl List {
 }
 
 impl Show {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { root_key_id, usage } = self;
         let view = if usage { pb::RootKeyView::Full } else { pb::RootKeyView::Basic };
         let request = pb::GetRootKeyRequest { root_key_id, view: view.into(), min_revision: String::new() };
-        let answer = client.read(request, async |request| client.root_keys().get_root_key(request).await).await?;
-        output.object(&answer, "root_key")
+        acting.show("root_key", request, async |request| acting.client.root_keys().get_root_key(request).await).await
     }
 }
 
-async fn who_am_i(client: &Client<'_>, output: Output) -> Result<(), Failure> {
+async fn who_am_i(acting: &Acting<'_>) -> Result<(), Failure> {
+    let Acting { client, output } = acting;
     let request = pb::WhoAmIRequest { min_revision: String::new() };
     let answer = client.read(request, async |request| client.root_keys().who_am_i(request).await).await?;
     output.object(&answer, "root_key")?;
@@ -296,13 +282,13 @@ async fn who_am_i(client: &Client<'_>, output: Output) -> Result<(), Failure> {
 }
 
 impl Update {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { root_key_id, name, permissions, enabled, life, networks, force, terms } = self;
         let mut mask = Mask::default();
         mask.add("name", name.is_some());
         mask.add("permissions", !permissions.is_empty());
         mask.add("enabled", enabled.is_some());
-        let expire_time = life.change(&mut mask, client.world())?;
+        let expire_time = life.change(&mut mask, acting.client.world())?;
         let allowed_cidrs = networks.change(&mut mask);
         let Terms { etag, trial } = terms;
         let request = pb::UpdateRootKeyRequest {
@@ -317,14 +303,13 @@ impl Update {
             force,
             validate_only: trial.dry_run,
         };
-        let answer = client.change(request, async |request| client.root_keys().update_root_key(request).await).await?;
-        trial.remind(output);
-        output.object(&answer, "root_key")
+        let call = async |request| acting.client.root_keys().update_root_key(request).await;
+        acting.change("root_key", trial, request, call).await
     }
 }
 
 impl Rotate {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { root_key_id, grace, force, terms: Terms { etag, trial } } = self;
         let request = pb::RotateRootKeyRequest {
             root_key_id,
@@ -333,18 +318,19 @@ impl Rotate {
             force,
             validate_only: trial.dry_run,
         };
-        let answer = client.change(request, async |request| client.root_keys().rotate_root_key(request).await).await?;
-        trial.remind(output);
+        let call = async |request| acting.client.root_keys().rotate_root_key(request).await;
+        let answer = acting.answer(trial, request, call).await?;
         if let Some(pb::RootKey { root_key_id, expire_time: Some(end), .. }) = &answer.previous {
-            output.note(&format!("the secret of {root_key_id} works until {end}"));
+            acting.output.note(&format!("the secret of {root_key_id} works until {end}"));
         }
-        output.secret(&answer, "root_key", &answer.secret)
+        acting.output.secret(&answer, "root_key", &answer.secret)
     }
 }
 
 impl Delete {
-    async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { root_key_ids, cascade, force, removal: Removal { terms: Terms { etag, trial }, consent: _ } } = self;
+        let Acting { client, output } = acting;
         let validate_only = trial.dry_run;
         let deleted = match &root_key_ids[..] {
             [root_key_id] => {
@@ -366,7 +352,7 @@ impl Delete {
                 answer.deleted_root_key_ids.len()
             }
         };
-        trial.tell(output, &format!("deleted {deleted}"));
+        trial.tell(*output, &format!("deleted {deleted}"));
         Ok(())
     }
 }

@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::pb::v1 as pb;
 
-use super::Surroundings;
-use super::acting::Acting;
-use super::calling::Calling;
+use super::acting::{About, Acting, Deed};
 use super::failure::Failure;
 use super::flags::{Mask, Removal, Terms, Trial};
 use super::output::Column;
@@ -24,17 +22,10 @@ const COLUMNS: [Column; 7] = [
 ];
 
 /// Workspaces.
-#[derive(Debug, Args)]
-pub struct Workspaces {
-    #[command(flatten)]
-    calling: Calling,
-
-    #[command(subcommand)]
-    command: Command,
-}
+pub type Workspaces = About<Command>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a workspace. The secret of its first root key, which administers it, is shown this once.
     Create {
         /// What it is called, 1 to 255 characters.
@@ -75,7 +66,7 @@ enum Command {
 
 /// How much a workspace may have and do.
 #[derive(Debug, Args)]
-struct Quotas {
+pub struct Quotas {
     /// How many keys it may have.
     #[arg(long, value_name = "NUMBER")]
     max_keys: Option<i64>,
@@ -90,7 +81,7 @@ struct Quotas {
 }
 
 #[derive(Debug, Args)]
-struct Update {
+pub struct Update {
     /// The workspace's id, `ws_…`.
     workspace_id: String,
 
@@ -123,35 +114,33 @@ impl Quotas {
     }
 }
 
-impl Workspaces {
-    /// Does it.
-    pub async fn run(self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { calling, command } = self;
-        if let Command::Delete { workspace_id, removal } = &command {
-            removal.ask(&format!("Delete the workspace {workspace_id} with all that is in it?"))?;
-        }
-        let acting = Acting { output: calling.output(), client: calling.client(surroundings).await? };
+impl Deed for Command {
+    fn ask(&self) -> Result<(), Failure> {
+        let Self::Delete { workspace_id, removal } = self else { return Ok(()) };
+        removal.ask(&format!("Delete the workspace {workspace_id} with all that is in it?"))
+    }
+
+    async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let workspaces = || acting.client.workspaces();
-        match command {
-            Command::Create { name, quotas, trial } => {
+        match self {
+            Self::Create { name, quotas, trial } => {
                 let validate_only = trial.dry_run;
                 let request = pb::CreateWorkspaceRequest { name, quotas: quotas.given(), validate_only };
                 let call = async |request| workspaces().create_workspace(request).await;
-                let answer = acting.client.change(request, call).await?;
-                trial.remind(acting.output);
+                let answer = acting.answer(trial, request, call).await?;
                 acting.output.secret(&answer, "workspace", &answer.secret)
             }
-            Command::List { wanted, name_contains } => list(wanted, name_contains, &acting).await,
-            Command::Show { workspace_id } => {
+            Self::List { wanted, name_contains } => list(wanted, name_contains, acting).await,
+            Self::Show { workspace_id } => {
                 let request = pb::GetWorkspaceRequest { workspace_id, min_revision: String::new() };
                 acting.show("workspace", request, async |request| workspaces().get_workspace(request).await).await
             }
-            Command::Update(update) => {
+            Self::Update(update) => {
                 let trial = update.terms.trial;
                 let call = async |request| workspaces().update_workspace(request).await;
                 acting.change("workspace", trial, update.request()?, call).await
             }
-            Command::Delete { workspace_id, removal: Removal { terms: Terms { etag, trial }, .. } } => {
+            Self::Delete { workspace_id, removal: Removal { terms: Terms { etag, trial }, .. } } => {
                 let done = format!("deleted the workspace {workspace_id}");
                 let request = pb::DeleteWorkspaceRequest { workspace_id, etag, validate_only: trial.dry_run };
                 let call = async |request| workspaces().delete_workspace(request).await;
@@ -162,17 +151,14 @@ impl Workspaces {
 }
 
 async fn list(wanted: Wanted, name_contains: Option<String>, acting: &Acting<'_>) -> Result<(), Failure> {
-    let answer = wanted.gather(async |Page { size, token }| {
-        let request = pb::ListWorkspacesRequest {
-            page_size: size,
-            page_token: token,
-            filter: Some(pb::ListWorkspacesFilter { name_contains: name_contains.clone() }),
-            min_revision: String::new(),
-        };
-        let call = async |request| acting.client.workspaces().list_workspaces(request).await;
-        acting.client.read(request, call).await
-    });
-    acting.output.list(&answer.await?, "workspaces", &COLUMNS)
+    let request = |Page { size, token }| pb::ListWorkspacesRequest {
+        page_size: size,
+        page_token: token,
+        filter: Some(pb::ListWorkspacesFilter { name_contains: name_contains.clone() }),
+        min_revision: String::new(),
+    };
+    let call = async |request| acting.client.workspaces().list_workspaces(request).await;
+    acting.list(("workspaces", &COLUMNS), wanted, request, call).await
 }
 
 impl Update {

@@ -224,7 +224,16 @@ fn no_file_is_named_for_nothing_in_particular() {
 #[test]
 fn nothing_is_left_undone_and_nothing_gives_up_without_a_reason() {
     for source in sources() {
-        for word in ["todo!", "unimplemented!", ".unwrap()", "dbg!", concat!("TO", "DO"), concat!("FIX", "ME"), "unsafe ", ".expect(\"\")"] {
+        for word in [
+            "todo!",
+            "unimplemented!",
+            ".unwrap()",
+            "dbg!",
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+            "unsafe ",
+            ".expect(\"\")",
+        ] {
             assert!(!source.code.contains(word), "{} says {word}", source.name());
         }
     }

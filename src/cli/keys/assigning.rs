@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
 use crate::cli::flags::Terms;
-use crate::cli::output::Output;
 use crate::pb::v1 as pb;
 
 #[derive(Debug, Args)]
@@ -35,39 +34,38 @@ pub struct All {
 
 /// The methods all do the same with another message.
 macro_rules! assign {
-    ($self:ident, $client:ident, $output:ident, $request:ident, $field:ident, $call:ident) => {{
+    ($self:ident, $acting:ident, $request:ident, $field:ident, $call:ident) => {{
         let Self { key_id, names, terms: Terms { etag, trial } } = $self;
         let request = pb::$request { key_id, $field: names, etag, validate_only: trial.dry_run };
-        let answer = $client.change(request, async |request| $client.keys().$call(request).await).await?;
-        trial.remind($output);
-        $output.whole(&answer)
+        let answer = $acting.answer(trial, request, async |request| $acting.client.keys().$call(request).await).await?;
+        $acting.output.whole(&answer)
     }};
 }
 
 impl Named {
-    pub async fn add_roles(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, AddKeyRolesRequest, roles, add_key_roles)
+    pub async fn add_roles(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, AddKeyRolesRequest, roles, add_key_roles)
     }
 
-    pub async fn remove_roles(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, RemoveKeyRolesRequest, roles, remove_key_roles)
+    pub async fn remove_roles(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, RemoveKeyRolesRequest, roles, remove_key_roles)
     }
 
-    pub async fn add_permissions(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, AddKeyPermissionsRequest, permissions, add_key_permissions)
+    pub async fn add_permissions(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, AddKeyPermissionsRequest, permissions, add_key_permissions)
     }
 
-    pub async fn remove_permissions(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, RemoveKeyPermissionsRequest, permissions, remove_key_permissions)
+    pub async fn remove_permissions(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, RemoveKeyPermissionsRequest, permissions, remove_key_permissions)
     }
 }
 
 impl All {
-    pub async fn set_roles(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, SetKeyRolesRequest, roles, set_key_roles)
+    pub async fn set_roles(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, SetKeyRolesRequest, roles, set_key_roles)
     }
 
-    pub async fn set_permissions(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
-        assign!(self, client, output, SetKeyPermissionsRequest, permissions, set_key_permissions)
+    pub async fn set_permissions(self, acting: &Acting<'_>) -> Result<(), Failure> {
+        assign!(self, acting, SetKeyPermissionsRequest, permissions, set_key_permissions)
     }
 }

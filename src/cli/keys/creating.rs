@@ -3,11 +3,10 @@
 use clap::Args;
 use prost_types::Struct;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, NewLife, Terms, Trial};
 use crate::cli::limits;
-use crate::cli::output::Output;
 use crate::pb::v1 as pb;
 
 #[derive(Debug, Args)]
@@ -83,11 +82,11 @@ pub struct Reroll {
 }
 
 impl Create {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let trial = self.trial;
-        let answer = client.change(self.request(), async |request| client.keys().create_key(request).await).await?;
-        trial.remind(output);
-        output.secret(&answer, "key", &answer.secret)
+        let call = async |request| acting.client.keys().create_key(request).await;
+        let answer = acting.answer(trial, self.request(), call).await?;
+        acting.output.secret(&answer, "key", &answer.secret)
     }
 
     fn request(self) -> pb::CreateKeyRequest {
@@ -127,14 +126,14 @@ impl Create {
 }
 
 impl Reroll {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { key_id, grace, terms: Terms { etag, trial } } = self;
         let request = pb::RerollKeyRequest { key_id, grace_period: Some(grace), etag, validate_only: trial.dry_run };
-        let answer = client.change(request, async |request| client.keys().reroll_key(request).await).await?;
-        trial.remind(output);
+        let call = async |request| acting.client.keys().reroll_key(request).await;
+        let answer = acting.answer(trial, request, call).await?;
         if let Some(pb::Key { key_id, expire_time: Some(end), .. }) = &answer.previous {
-            output.note(&format!("the secret of {key_id} works until {end}"));
+            acting.output.note(&format!("the secret of {key_id} works until {end}"));
         }
-        output.secret(&answer, "key", &answer.secret)
+        acting.output.secret(&answer, "key", &answer.secret)
     }
 }

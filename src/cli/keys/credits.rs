@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
 use crate::cli::flags::Trial;
-use crate::cli::output::Output;
 use crate::pb::v1 as pb;
 
 #[derive(Debug, Args)]
@@ -41,7 +40,7 @@ struct Operation {
 }
 
 impl Adjust {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         use pb::CreditOperation::{Decrement, Increment, Set};
         let Self { key_id, operation, trial } = self;
         let (operation, amount) = match operation {
@@ -51,11 +50,11 @@ impl Adjust {
         };
         let operation = operation.into();
         let request = pb::AdjustCreditsRequest { key_id, operation, amount, validate_only: trial.dry_run };
-        let answer = client.change(request, async |request| client.keys().adjust_credits(request).await).await?;
-        trial.remind(output);
+        let call = async |request| acting.client.keys().adjust_credits(request).await;
+        let answer = acting.answer(trial, request, call).await?;
         if answer.remaining.is_none() {
-            output.note("unlimited");
+            acting.output.note("unlimited");
         }
-        output.whole(&answer)
+        acting.output.whole(&answer)
     }
 }

@@ -3,10 +3,9 @@
 use clap::Args;
 use prost_types::Timestamp;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, Trial};
-use crate::cli::output::Output;
 use crate::cli::prompt::Consent;
 use crate::pb::v1 as pb;
 
@@ -57,37 +56,23 @@ impl Revoke {
         if self.trial.dry_run { Ok(()) } else { self.consent.ask("Revoke all keys that fit? --dry-run counts them.") }
     }
 
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let Self { filter: Filter { api, identity, role, created_by, create_after, create_before }, trial, consent: _ } =
             self;
         let filter = pb::RevokeKeysFilter { api_id: api, identity, role, created_by, create_after, create_before };
         let request = pb::RevokeKeysRequest { filter: Some(filter), validate_only: trial.dry_run };
-        let answer = client.change(request, async |request| client.keys().revoke_keys(request).await).await?;
-        trial.remind(output);
-        output.whole(&answer)
+        let call = async |request| acting.client.keys().revoke_keys(request).await;
+        let answer = acting.answer(trial, request, call).await?;
+        acting.output.whole(&answer)
     }
 }
 
-pub async fn delete(
-    request: pb::DeleteKeyRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
+pub async fn delete(request: pb::DeleteKeyRequest, trial: Trial, acting: &Acting<'_>) -> Result<(), Failure> {
     let key_id = request.key_id.clone();
-    let answer = client.change(request, async |request| client.keys().delete_key(request).await).await?;
-    output.whole(&answer)?;
-    trial.tell(output, &format!("deleted {key_id}"));
-    Ok(())
+    let done = format!("deleted {key_id}");
+    acting.finish(&done, trial, request, async |request| acting.client.keys().delete_key(request).await).await
 }
 
-pub async fn undelete(
-    request: pb::UndeleteKeyRequest,
-    trial: Trial,
-    client: &Client<'_>,
-    output: Output,
-) -> Result<(), Failure> {
-    let answer = client.change(request, async |request| client.keys().undelete_key(request).await).await?;
-    trial.remind(output);
-    output.object(&answer, "key")
+pub async fn undelete(request: pb::UndeleteKeyRequest, trial: Trial, acting: &Acting<'_>) -> Result<(), Failure> {
+    acting.change("key", trial, request, async |request| acting.client.keys().undelete_key(request).await).await
 }

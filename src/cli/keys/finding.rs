@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use prost_types::Timestamp;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
-use crate::cli::output::Output;
 use crate::cli::paging::{Page, Wanted};
 use crate::cli::{flags, prompt};
 use crate::pb::v1 as pb;
@@ -82,20 +81,18 @@ pub struct Lookup {
 }
 
 impl List {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let (wanted, show_deleted) = (self.wanted, self.show_deleted);
         let filter = self.filter();
-        let answer = wanted.gather(async |Page { size, token }| {
-            let request = pb::ListKeysRequest {
-                page_size: size,
-                page_token: token,
-                filter: Some(filter.clone()),
-                show_deleted,
-                min_revision: String::new(),
-            };
-            client.read(request, async |request| client.keys().list_keys(request).await).await
-        });
-        output.list(&answer.await?, "keys", &COLUMNS)
+        let request = |Page { size, token }| pb::ListKeysRequest {
+            page_size: size,
+            page_token: token,
+            filter: Some(filter.clone()),
+            show_deleted,
+            min_revision: String::new(),
+        };
+        let call = async |request| acting.client.keys().list_keys(request).await;
+        acting.list(("keys", &COLUMNS), wanted, request, call).await
     }
 
     fn filter(self) -> pb::ListKeysFilter {
@@ -137,16 +134,14 @@ impl List {
 }
 
 impl Lookup {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let secret = prompt::secret(self.key_file.as_deref())?;
         let request = pb::LookupKeyRequest { secret: secret.expose().to_owned(), min_revision: String::new() };
-        let answer = client.read(request, async |request| client.keys().lookup_key(request).await).await?;
-        output.object(&answer, "key")
+        acting.show("key", request, async |request| acting.client.keys().lookup_key(request).await).await
     }
 }
 
-pub async fn show(key_id: String, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+pub async fn show(key_id: String, acting: &Acting<'_>) -> Result<(), Failure> {
     let request = pb::GetKeyRequest { key_id, min_revision: String::new() };
-    let answer = client.read(request, async |request| client.keys().get_key(request).await).await?;
-    output.object(&answer, "key")
+    acting.show("key", request, async |request| acting.client.keys().get_key(request).await).await
 }

@@ -3,11 +3,10 @@
 use clap::Args;
 use prost_types::Struct;
 
-use crate::cli::client::Client;
+use crate::cli::acting::Acting;
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ChangedLife, ChangedNetworks, Mask, Terms};
 use crate::cli::limits;
-use crate::cli::output::Output;
 use crate::pb::v1 as pb;
 use crate::world::World;
 
@@ -89,12 +88,10 @@ impl ChangedCredits {
 }
 
 impl Update {
-    pub async fn run(self, client: &Client<'_>, output: Output) -> Result<(), Failure> {
+    pub async fn run(self, acting: &Acting<'_>) -> Result<(), Failure> {
         let trial = self.terms.trial;
-        let request = self.request(client.world())?;
-        let answer = client.change(request, async |request| client.keys().update_key(request).await).await?;
-        trial.remind(output);
-        output.object(&answer, "key")
+        let request = self.request(acting.client.world())?;
+        acting.change("key", trial, request, async |request| acting.client.keys().update_key(request).await).await
     }
 
     fn request(self, world: &World) -> Result<pb::UpdateKeyRequest, Failure> {
