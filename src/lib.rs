@@ -29,12 +29,12 @@
 //! # The life of a request
 //!
 //! 1. [`server`] takes the connection if there is room, and agrees with its client on encryption, if there is any, and on
-//!    HTTP/2. [`rpc::front`] refuses the call if too many are under way, else gives it its id, its deadline and its line in
+//!    HTTP/2, or HTTP/1.1 for gRPC-Web. [`rpc::front`] refuses the call if too many are under way, else gives it its id, its deadline and its line in
 //!    the log.
 //! 2. [`rpc::gate`] recognises the root key before the message is decoded and compares it with the method's policy,
 //!    which the proto declares. The header goes no further.
 //! 3. The handler, in `rpc`, turns the message into a draft that is right by construction, or tells every flaw at once.
-//!    A verification of one frame is read, answered and written right there (`rpc/verify/direct.rs`).
+//!    A verification that is one plain message is read, answered and written right there (`rpc/verify/direct.rs`).
 //! 4. The verb, in [`service`], draws ids, secrets and the time, then decides. What it reads it may find remembered
 //!    (`service/sight.rs`); the marks of the store say whether that still counts. A change is decided inside one
 //!    transaction, where the caller is recognised anew and its permission proven anew.

@@ -117,7 +117,7 @@ impl Front {
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
         };
         let mut line = Line::begin(door, request.uri().path());
-        let traced = spans.begin(request.headers(), door.method(request.uri().path()));
+        let traced = spans.begin(request.headers(), name.text);
         let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         if let (Some(deadline), Door::Guarded(Policy { effect: Effect::Read, .. })) = (deadline, door) {
             // An answer of many messages goes on when this is done with the call.
@@ -149,7 +149,7 @@ impl Front {
         };
         let response = with_id(response, &request_id);
         let (code, took) = (code_of(&response, door, error.as_ref()), stopwatch.elapsed());
-        timings.add(name, code, took);
+        timings.add(name.number, code, took);
         line.write(&request_id, traced.id(), code, took, error.as_ref());
         traced.end(code, &request_id);
         response

@@ -89,25 +89,26 @@ pub fn door(path: &str) -> Door {
     }
 }
 
-impl Door {
-    /// What a call of this path is called: of few names, whatever callers make up.
-    pub fn method(self, path: &str) -> &'static str {
-        let known = match self {
-            Self::Guarded(policy) => policy.path,
-            Self::Open | Self::Missing => OPEN_METHODS.into_iter().find(|known| *known == path).unwrap_or(OTHER),
-        };
-        known.trim_start_matches('/')
-    }
+/// What calls are counted under: of few names, whatever callers make up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    /// Which of [`names`].
+    pub number: usize,
+    /// As it stands there.
+    pub text: &'static str,
+}
 
-    /// Which of all names that a call can be counted under is that of this path.
-    pub fn name_of(self, path: &str) -> usize {
-        match self {
-            Self::Guarded(policy) => policy.number,
+impl Door {
+    /// What a call of this path is counted under.
+    pub fn name_of(self, path: &str) -> Name {
+        let (number, path) = match self {
+            Self::Guarded(policy) => (policy.number, policy.path),
             Self::Open | Self::Missing => {
-                let open = OPEN_METHODS.iter().position(|known| *known == path);
-                POLICIES.len() + 1 + open.unwrap_or(OPEN_METHODS.len())
+                let open = OPEN_METHODS.iter().position(|known| *known == path).unwrap_or(OPEN_METHODS.len());
+                (POLICIES.len() + 1 + open, OPEN_METHODS.get(open).copied().unwrap_or(OTHER))
             }
-        }
+        };
+        Name { number, text: path.trim_start_matches('/') }
     }
 }
 
@@ -124,13 +125,16 @@ mod tests {
     #[test]
     fn every_path_is_counted_under_its_own_name_and_made_up_ones_under_one() {
         let names: Vec<_> = names().collect();
-        let name = |path: &str| names[door(path).name_of(path)];
+        let name = |path: &str| {
+            let Name { number, text } = door(path).name_of(path);
+            assert_eq!(names[number], text);
+            text
+        };
         for method in names.iter().filter(|name| **name != OTHER) {
-            let path = format!("/{method}");
-            assert_eq!((name(&path), door(&path).method(&path)), (*method, *method));
+            assert_eq!(name(&format!("/{method}")), *method);
         }
         for made_up in ["", "/", "/ostiary.v1.KeyService/Nothing", "/grpc.health.v1.Health/Nothing"] {
-            assert_eq!((name(made_up), door(made_up).method(made_up)), (OTHER, OTHER), "{made_up}");
+            assert_eq!(name(made_up), OTHER, "{made_up}");
         }
     }
 }

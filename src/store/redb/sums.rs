@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes of a block.
 const BLOCK: usize = 4_096;
@@ -21,8 +21,7 @@ pub(super) struct Sums(RwLock<Vec<AtomicU32>>);
 impl Sums {
     /// Fails if a block is not what it was. One of which nothing is known is taken as it is.
     pub(super) fn check(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.reach(offset, data.len());
-        let sums = self.0.read();
+        let sums = self.reaching(offset, data.len());
         for (block, bytes) in whole(offset, data) {
             let Some(known) = sums.get(block) else { continue };
             let sum = sum(bytes);
@@ -40,8 +39,7 @@ impl Sums {
 
     /// Remembers what was written.
     pub(super) fn note(&self, offset: u64, data: &[u8]) {
-        self.reach(offset, data.len());
-        let sums = self.0.read();
+        let sums = self.reaching(offset, data.len());
         for (block, bytes) in whole(offset, data) {
             if let Some(known) = sums.get(block) {
                 known.store(sum(bytes), Ordering::Relaxed);
@@ -69,14 +67,19 @@ impl Sums {
         self.0.write().clear();
     }
 
-    fn reach(&self, offset: u64, length: usize) {
+    /// All of them, with room for those of these bytes.
+    fn reaching(&self, offset: u64, length: usize) -> RwLockReadGuard<'_, Vec<AtomicU32>> {
         let end = touched(offset, length).end;
-        if self.0.read().len() < end {
-            let mut sums = self.0.write();
-            if sums.len() < end {
-                sums.resize_with(end, || AtomicU32::new(UNKNOWN));
-            }
+        let sums = self.0.read();
+        if sums.len() >= end {
+            return sums;
         }
+        drop(sums);
+        let mut sums = self.0.write();
+        if sums.len() < end {
+            sums.resize_with(end, || AtomicU32::new(UNKNOWN));
+        }
+        RwLockWriteGuard::downgrade(sums)
     }
 }
 
