@@ -15,7 +15,7 @@ use super::marks::{Marks, Spot};
 /// Bytes of the longest key under which a record is remembered: a tag, a workspace, a digest.
 const PLACE_LENGTH: usize = 1 + 16 + 32;
 /// What a record costs besides its own size: its place, the entry, and their share of the tables.
-const OVERHEAD: usize = 136;
+const OVERHEAD: usize = 152;
 /// What a record is taken to weigh when the tables are first laid out.
 const TYPICAL_WEIGHT: u64 = 300;
 

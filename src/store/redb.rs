@@ -28,6 +28,7 @@ use self::writer::Writer;
 use super::marks::MARKS;
 use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View, Work};
 
+mod ahead;
 mod file;
 mod held;
 mod loading;

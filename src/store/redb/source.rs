@@ -63,11 +63,14 @@ impl Source for OneFile {
             Some(held) => held,
             None => Held::take(&self.path)?,
         };
-        let turn = self.held.insert(held).turn()?;
+        let held = self.held.insert(held);
+        let turn = held.turn()?;
         if turn.len()? == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty").into());
         }
-        open(builder, turn, purpose)
+        let opened = open(builder, turn, purpose);
+        held.opened();
+        opened
     }
 
     fn look(&self) -> io::Result<()> {
