@@ -146,6 +146,7 @@ impl World {
 }
 
 /// A measurement under way: the boot time at which it began, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(i64);
 
 impl Stopwatch {
@@ -153,6 +154,25 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         let passed = nanos(ClockId::Boottime).saturating_sub(self.0);
         Duration::from_nanos(u64::try_from(passed).unwrap_or(0))
+    }
+
+    /// So much after it began.
+    pub fn deadline(self, within: Duration) -> Deadline {
+        Deadline { began: self, within }
+    }
+}
+
+/// When somebody stops waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    began: Stopwatch,
+    within: Duration,
+}
+
+impl Deadline {
+    /// How long until then.
+    pub fn left(self) -> Duration {
+        self.within.saturating_sub(self.began.elapsed())
     }
 }
 

@@ -86,7 +86,8 @@ fn build_echoes() -> Result<Echoes, Failed> {
     command.args(["--bench", "stock_echo", "--bench", "tuned_echo"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     // What cargo told this process of its own package would look like a change to build scripts that ask for it, and have
     // everything built anew.
-    let told_of_this = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let told_of_this =
+        |name: &str| name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told_of_this)) {
         command.env_remove(name);
     }

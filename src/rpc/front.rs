@@ -21,6 +21,7 @@ use tower::Service;
 use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
 use crate::service::Ostiary;
+use crate::world::Deadline;
 
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
@@ -38,10 +39,6 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 const METHOD_LENGTH_MAX: usize = 128;
 /// Characters of a request id that a caller may choose.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
-
-/// How long a call that reads may take as a whole, by the word of its caller.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline(pub Duration);
 
 /// Takes calls from a connection.
 #[derive(Clone)]
@@ -118,19 +115,20 @@ impl Front {
         };
         let mut line = Line::begin(door, request.uri().path());
         let traced = spans.begin(request.headers(), name.text);
-        let deadline = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
-        if let (Some(deadline), Door::Guarded(Policy { effect: Effect::Read, .. })) = (deadline, door) {
-            // An answer of many messages goes on when this is done with the call.
-            request.extensions_mut().insert(Deadline(deadline));
-        }
+        let within = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
+        let deadline = within.map(|within| stopwatch.deadline(within));
         let root_key = &mut line.root_key;
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
         let outcome = {
             let work = pin!(async {
                 if let Door::Guarded(policy) = door {
                     let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
-                    let caller =
+                    let mut caller =
                         gate::recognise(ostiary, throttle, remote, policy, &request_id, request.headers()).await?;
+                    if deadline.is_some() {
+                        // An answer of many messages goes on when this is done with the call.
+                        caller.call_mut().deadline = deadline;
+                    }
                     *root_key = Some(caller.root_key().id);
                     gate::check(ostiary, &caller, policy, request.headers())?;
                     services.answer(caller, request).await
@@ -139,8 +137,7 @@ impl Front {
                     Ok(Box::pin(services.call(request)).await)
                 }
             });
-            let left = deadline.map(|deadline| deadline.saturating_sub(stopwatch.elapsed()));
-            AssertUnwindSafe(within(left, work)).catch_unwind().await
+            AssertUnwindSafe(in_time(deadline, work)).catch_unwind().await
         };
         let outcome = outcome.unwrap_or_else(|_| Err(Error::Internal("a handler panicked".to_owned())));
         let (response, error) = match outcome {
@@ -219,8 +216,11 @@ fn timeout(value: &HeaderValue) -> Option<Duration> {
 
 /// Does the work unless its time runs out first; what has begun by then is dropped. Without any time left nothing is
 /// begun.
-async fn within<T>(left: Option<Duration>, work: Pin<&mut impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
-    match left {
+async fn in_time<T>(
+    deadline: Option<Deadline>,
+    work: Pin<&mut impl Future<Output = Result<T, Error>>>,
+) -> Result<T, Error> {
+    match deadline.map(Deadline::left) {
         None => work.await,
         Some(Duration::ZERO) => Err(Error::DeadlineExceeded),
         Some(left) => Box::pin(tokio::time::timeout(left, work)).await.unwrap_or(Err(Error::DeadlineExceeded)),

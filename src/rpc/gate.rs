@@ -36,7 +36,7 @@ pub async fn recognise(
     let told = headers.get(header::USER_AGENT).filter(|_| policy.effect != Effect::Verify);
     let user_agent = told.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent = user_agent.chars().take(USER_AGENT_LENGTH_MAX).collect();
-    let mut call = Call { request_id: request_id.to_owned(), remote, user_agent, idempotency: None };
+    let mut call = Call { request_id: request_id.to_owned(), remote, user_agent, idempotency: None, deadline: None };
     let recognised = match presented(headers) {
         Err(why) => Err(Error::Unauthenticated(why)),
         Ok(secret) => {

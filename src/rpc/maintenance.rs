@@ -18,7 +18,6 @@ use crate::service::Done;
 use crate::service::backups::Backup;
 
 use super::fields::Fields;
-use super::front::Deadline;
 use super::streams::{admissions, answers};
 use super::{Desk, admitted, meta};
 
@@ -32,14 +31,12 @@ impl MaintenanceService for Desk {
     type BackupStream = BoxStream<'static, Result<pb::BackupResponse, Status>>;
 
     async fn backup(&self, request: Request<pb::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        let whole = request.extensions().get::<Deadline>().map(|Deadline(deadline)| *deadline);
         let (caller, pb::BackupRequest { min_revision }) = admitted(request)?;
         let mut fields = Fields::default();
         let min_revision = fields.min_revision(&min_revision);
         let min_revision = fields.finish(min_revision)?;
         let Done { answer: backup, revision } = self.ostiary.back_up(&caller, min_revision).await?;
-        let patience = Patience { piece: TAKEN_WITHIN, whole };
-        let pieces = made_ahead(pieces(backup), patience, self.closing.clone());
+        let pieces = made_ahead(pieces(backup), TAKEN_WITHIN, self.closing.clone());
         // Each piece goes to the caller as they are by then.
         let admitted = admissions(self, caller.clone(), Capability::Backup, pieces.map(Ok));
         let told = admitted.map(move |admitted| {
@@ -55,33 +52,18 @@ fn pieces(backup: Backup) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send {
     stream::try_unfold(backup, |mut backup| async move { Ok(backup.piece().await?.map(|piece| (piece, backup))) })
 }
 
-/// How long to wait for whoever takes a backup.
-#[derive(Clone, Copy)]
-struct Patience {
-    /// Until they take a piece.
-    piece: Duration,
-    /// Until they have all of it, if they have said so.
-    whole: Option<Duration>,
-}
-
 /// Makes pieces ahead of who takes them, a few. What nobody takes in time is given up, with what it holds in the store.
 fn made_ahead(
     pieces: impl Stream<Item = Result<Vec<u8>, Error>> + Send + 'static,
-    patience: Patience,
+    within: Duration,
     closing: CancellationToken,
 ) -> ReceiverStream<Result<Vec<u8>, Error>> {
     // One more place, so that there is always room to say why there is no more.
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD + 1);
     tokio::spawn(async move {
         let Ok(last) = sender.clone().reserve_owned().await else { return };
-        let handing_over = handed_over(pieces, &sender, patience.piece);
-        let in_time = async {
-            match patience.whole {
-                Some(whole) => tokio::time::timeout(whole, handing_over).await.unwrap_or(Err(Error::DeadlineExceeded)),
-                None => handing_over.await,
-            }
-        };
-        if let Some(Err(error)) = closing.run_until_cancelled(in_time).await {
+        let handing_over = handed_over(pieces, &sender, within);
+        if let Some(Err(error)) = closing.run_until_cancelled(handing_over).await {
             last.send(Err(error));
         }
     });
@@ -115,41 +97,26 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn patience(piece: Duration, whole: Option<Duration>) -> Patience {
-        Patience { piece, whole }
-    }
-
     #[tokio::test]
     async fn whoever_takes_nothing_in_time_is_refused_the_rest() {
-        let short = Duration::from_millis(10);
-        for patience in [patience(short, None), patience(LONG, Some(short))] {
-            let pieces = made_ahead(endless(), patience, CancellationToken::new());
-            // Nothing is taken until it has been given up.
-            while pieces.as_ref().len() <= PIECES_AHEAD {
-                tokio::task::yield_now().await;
-            }
-            let taken: Vec<_> = pieces.collect().await;
-            assert_eq!(taken.len(), PIECES_AHEAD + 1);
-            assert_eq!(taken.last(), Some(&Err(Error::DeadlineExceeded)));
+        let pieces = made_ahead(endless(), Duration::from_millis(10), CancellationToken::new());
+        // Nothing is taken until it has been given up.
+        while pieces.as_ref().len() <= PIECES_AHEAD {
+            tokio::task::yield_now().await;
         }
-    }
-
-    #[tokio::test]
-    async fn whoever_takes_them_is_refused_the_rest_at_their_deadline() {
-        let whole = Some(Duration::from_millis(10));
-        let taken: Vec<_> = made_ahead(endless(), patience(LONG, whole), CancellationToken::new()).collect().await;
+        let taken: Vec<_> = pieces.collect().await;
+        assert_eq!(taken.len(), PIECES_AHEAD + 1);
         assert_eq!(taken.last(), Some(&Err(Error::DeadlineExceeded)));
-        assert!(taken.iter().rev().skip(1).all(Result::is_ok));
     }
 
     #[tokio::test]
     async fn whoever_takes_them_gets_all_and_they_end_with_the_server() {
         let some = stream::iter((0..100_u8).map(|number| Ok(vec![number])));
-        let taken: Vec<_> = made_ahead(some, patience(LONG, Some(LONG)), CancellationToken::new()).collect().await;
+        let taken: Vec<_> = made_ahead(some, LONG, CancellationToken::new()).collect().await;
         assert_eq!(taken, (0..100_u8).map(|number| Ok(vec![number])).collect::<Vec<_>>());
 
         let closing = CancellationToken::new();
-        let pieces = made_ahead(endless(), patience(LONG, None), closing.clone());
+        let pieces = made_ahead(endless(), LONG, closing.clone());
         closing.cancel();
         assert!(pieces.collect::<Vec<_>>().await.len() <= PIECES_AHEAD);
     }

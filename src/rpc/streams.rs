@@ -55,19 +55,36 @@ where
     })
 }
 
-/// The answer to a stream. The first error is its status, in full.
+/// The answer to a stream, within the time that its caller waits. The first error is its status, in full.
 pub(super) fn answers<M: Send + 'static>(
     caller: &Caller,
     answers: impl Stream<Item = Result<M, Error>> + Send + 'static,
 ) -> Response<BoxStream<'static, Result<M, Status>>> {
     let request_id = caller.call.request_id.clone();
     let root_key = caller.root_key().id.to_string();
+    let answers = match caller.call.deadline {
+        Some(deadline) => within(deadline.left(), answers).left_stream(),
+        None => answers.right_stream(),
+    };
     let told = answers.scan(false, move |ended, answer| {
         let told = (!*ended).then(|| answer.map_err(|error| told(&error, &request_id, &root_key)));
         *ended = matches!(told, Some(Err(_)));
         ready(told)
     });
     Response::new(told.boxed())
+}
+
+/// Answers, and an error when the time for them is over.
+fn within<M>(
+    left: Duration,
+    answers: impl Stream<Item = Result<M, Error>> + Send,
+) -> impl Stream<Item = Result<M, Error>> + Send
+where
+    M: Send,
+{
+    let all = answers.map(Some).chain(stream::once(ready(None)));
+    let over = tokio::time::sleep(left).map(|()| Some(Err(Error::DeadlineExceeded))).into_stream();
+    stream::select(all, over).take_while(|answer| ready(answer.is_some())).filter_map(ready)
 }
 
 /// What ends a stream, as its caller gets it.

@@ -17,6 +17,7 @@ use crate::domain::secret::{self, Prefix, Secret};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Workspace};
 use crate::error::{Error, Unrecognised};
+use crate::world::Deadline;
 
 use super::Ostiary;
 use super::sight::{Remembered, Seen, Sight};
@@ -33,6 +34,8 @@ pub struct Call {
     pub user_agent: String,
     /// Under which idempotency key, if any.
     pub idempotency: Option<Idempotency>,
+    /// Until when somebody waits for the whole answer, if they have said so.
+    pub deadline: Option<Deadline>,
 }
 
 /// A call that is to take effect once, however often it is made.

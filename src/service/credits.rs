@@ -20,7 +20,8 @@ use crate::error::Error;
 use crate::store::{Engine, Failure, Stop, Txn, tables};
 
 use super::housekeeping::settle_now;
-use super::{Ostiary, Reading};
+use super::sight::Sight;
+use super::{Ostiary, Reading, Revision};
 
 mod adjusting;
 
@@ -170,12 +171,12 @@ async fn exchange(
     held: Held,
     wanted: Wanted,
     now: Timestamp,
-) -> Result<(Held, Reservation), Failure> {
+) -> Result<Exchanged, Failure> {
     let account = held.account;
     let taken = std::mem::take(&mut *held.purse.reserved.lock());
     let moved = settle_now(engine.as_ref(), move |tx| {
         let Some(meter) = tables::METERS.get(tx, &account)? else {
-            return Ok((Reserved::default(), Reservation::Made));
+            return Ok((Reserved::default(), Reservation::Made, None));
         };
         let settled = meter.settle(taken.of(&meter), now);
         let amount = match wanted {
@@ -183,25 +184,26 @@ async fn exchange(
             Wanted::Exactly(cost) => settled.uses.affords(cost).then_some(cost),
             Wanted::WithBlock(cost) => settled.reservation(cost),
         };
-        let (after, moved) = match (settled.uses, amount) {
+        let (after, reserved, reservation) = match (settled.uses, amount) {
             (Uses::Left(left), Some(amount)) => {
                 let behind = left - amount;
                 let reserved = Reserved { generation: settled.generation, left: amount, behind };
-                (Meter { uses: Uses::Left(behind), ..settled }, (reserved, Reservation::Made))
+                (Meter { uses: Uses::Left(behind), ..settled }, reserved, Reservation::Made)
             }
-            (Uses::Unlimited, _) => (settled, (Reserved::default(), Reservation::Made)),
-            (Uses::Left(_), None) => (settled, (Reserved::default(), Reservation::Refused(settled.uses))),
+            (Uses::Unlimited, _) => (settled, Reserved::default(), Reservation::Made),
+            (Uses::Left(_), None) => (settled, Reserved::default(), Reservation::Refused(settled.uses)),
         };
-        if after != meter {
-            tables::METERS.put(tx, &account, &after)?;
+        if after == meter {
+            return Ok((reserved, reservation, None));
         }
-        Ok(moved)
+        tables::METERS.put(tx, &account, &after)?;
+        Ok((reserved, reservation, Some(after)))
     })
     .await;
     match moved {
-        Ok((reserved, reservation)) => {
+        Ok(((reserved, reservation, written), revision)) => {
             *held.purse.reserved.lock() = reserved;
-            Ok((held, reservation))
+            Ok(Exchanged { held, reservation, written: written.map(|meter| (meter, revision)) })
         }
         Err(Failure::Unknown(why)) => Err(Failure::Unknown(why)),
         Err(failure) => {
@@ -209,6 +211,14 @@ async fn exchange(
             Err(failure)
         }
     }
+}
+
+/// What has come of an exchange.
+struct Exchanged {
+    held: Held,
+    reservation: Reservation,
+    /// The meter, if it was written, and the revision that did.
+    written: Option<(Meter, Revision)>,
 }
 
 /// What is to be in memory after an exchange.
@@ -238,23 +248,24 @@ impl Ostiary {
     pub(super) async fn reserve(&self, account: Account, cost: u64) -> Result<Reservation, Error> {
         let wanted = if self.credits.is_full() { Wanted::Exactly(cost) } else { Wanted::WithBlock(cost) };
         let held = self.hold(account).await;
-        let reading = self.read(None).await?;
-        let Some(meter) = tables::METERS.read(reading.view(), &account).await? else {
+        let now = self.world.now();
+        let Some(meter) = Sight::remembering(self).record(&tables::METERS, &account).await? else {
             return Ok(Reservation::Made);
         };
+        let meter = &meter.record;
         let reserved = *held.purse.reserved.lock();
-        let refill_due = meter.refill_due(reading.now);
-        let at_hand = reserved.of(&meter);
+        let refill_due = meter.refill_due(now);
+        let at_hand = reserved.of(meter);
         if !refill_due && at_hand >= cost {
             return Ok(Reservation::Made);
         }
-        let whole = meter.settle(at_hand, reading.now);
+        let whole = meter.settle(at_hand, now);
         if !refill_due && !whole.uses.affords(cost) {
             drop(held);
             self.credits.forget(account);
             return Ok(Reservation::Refused(whole.uses));
         }
-        self.exchange(held, wanted, reading.now).await.map(|(_, reservation)| reservation)
+        self.exchange(held, wanted, now).await.map(|(_, reservation)| reservation)
     }
 
     /// What is left to use just now, for whoever only asks.
@@ -290,7 +301,12 @@ impl Ostiary {
         let engine = Arc::clone(&self.engine);
         let done = tokio::spawn(exchange(engine, held, wanted, now)).await;
         let done = done.map_err(|_| Error::Internal("credits were being moved when that panicked".to_owned()))?;
-        Ok(done?)
+        let Exchanged { held, reservation, written } = done?;
+        if let Some((meter, revision)) = written {
+            // It is asked for next, by whoever has waited for this.
+            self.memory.learn(&tables::METERS, &held.account, meter, revision);
+        }
+        Ok((held, reservation))
     }
 
     /// Gives back what has been reserved and was not spent from since the last time.

@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn};
 
-use super::Ostiary;
+use super::{Ostiary, Revision};
 use super::audit::EVENTS_MAX;
 
 /// How long the house rests after a transaction that nobody waits for, in parts of what that took.
@@ -29,8 +29,8 @@ pub struct Drawn {
     pub first_event: EventId,
 }
 
-/// Makes a change of the house durable that a caller waits for.
-pub(super) async fn settle_now<T, F>(engine: &dyn Engine, mut decide: F) -> Result<T, Failure>
+/// Makes a change of the house durable that a caller waits for, and tells the revision that it is in.
+pub(super) async fn settle_now<T, F>(engine: &dyn Engine, mut decide: F) -> Result<(T, Revision), Failure>
 where
     T: Send + 'static,
     F: FnMut(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
@@ -44,8 +44,9 @@ where
             Ok(Decision::Commit)
         })
     };
-    engine.transact(Priority::Interactive, body).await?;
-    slot.lock().take().ok_or(Failure::Panicked)
+    let revision = engine.transact(Priority::Interactive, body).await?;
+    let answer = slot.lock().take().ok_or(Failure::Panicked)?;
+    Ok((answer, revision))
 }
 
 impl Ostiary {

@@ -112,6 +112,16 @@ impl Memory {
         self.cache.hits_and_misses()
     }
 
+    /// Remembers a record without anything on the heap as a commit has left it.
+    pub(super) fn learn<K, R>(&self, table: &Table<K, R>, key: &K, record: R, revision: Revision)
+    where
+        K: Part,
+        R: Record<K> + Send + Sync + 'static,
+    {
+        let (place, spot) = table.place(self.cache.marks(), key);
+        self.cache.put(place, Entry { record, spot, revision: revision.counter }, 0);
+    }
+
     /// A key as it is remembered, and whether its traits are new.
     fn holder(&self, key: &Key, last_use: Arc<LastUse>) -> (Holder, bool) {
         let mut group = None;
@@ -234,7 +244,7 @@ impl<'a> Sight<'a> {
     pub async fn holder(&mut self, home: &Workspace, secret: &Secret) -> Result<Option<Seen<Holder>>, Error> {
         let Ostiary { memory, usage, .. } = self.ostiary;
         let marks = memory.cache.marks();
-        let Some(place) = place_of(marks, home, secret) else { return Ok(None) };
+        let Some(place) = place_of(home, secret) else { return Ok(None) };
         if let Some(entry) = self.remembered(&place) {
             return Ok(Some(entry));
         }
@@ -339,7 +349,7 @@ impl Memory {
     pub(super) fn at_hand(&self, home: &Seen<Workspace>, secret: &Secret) -> Option<AtHand> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
-        let holder = cache.get::<Holder>(&place_of(marks, &home.record, secret)?)?;
+        let holder = cache.get::<Holder>(&place_of(&home.record, secret)?)?;
         let card = &holder.record.card;
         // Millions of keys share it: it is looked at without being claimed.
         let setting = holder.record.group.setting.load();
@@ -370,7 +380,7 @@ impl Memory {
 /// Where the key is remembered that a secret leads to; nowhere for one that can lead to none.
 ///
 /// It depends on what was presented alone, so that what is remembered never answers otherwise than the store would.
-fn place_of(marks: &Marks, home: &Workspace, secret: &Secret) -> Option<Place> {
+fn place_of(home: &Workspace, secret: &Secret) -> Option<Place> {
     let leads = secret.well_formed() || !home.imported.is_empty();
-    leads.then(|| tables::KEY_DIGESTS.place(marks, &(home.id, secret.digest().bytes())).0)
+    leads.then(|| Place::of_key(home.id, secret.digest()))
 }

@@ -95,7 +95,7 @@ impl<'a> Unserved<'a> {
         F: FnMut(&mut Txn<'_>, Drawn) -> Result<T, Stop> + Send + 'static,
     {
         let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)) };
-        Ok(settle_now(self.engine, move |tx| decide(tx, drawn)).await?)
+        Ok(settle_now(self.engine, move |tx| decide(tx, drawn)).await?.0)
     }
 }
 

@@ -6,16 +6,20 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use bytes::BufMut;
 use quick_cache::Weighter;
 
+use crate::domain::id::WorkspaceId;
+use crate::domain::secret::Digest;
 use crate::metrics::Counters;
 
 use super::marks::{Marks, Spot};
+use super::tables;
 
-/// Bytes of the longest key under which a record is remembered: a tag, a workspace, a digest.
-const PLACE_LENGTH: usize = 1 + 16 + 32;
+/// Bytes of the longest key under which a record is remembered: a tag, then a workspace and an id, or a digest.
+const PLACE_LENGTH: usize = 1 + 32;
 /// What a record costs besides its own size: its place, the entry, and their share of the tables.
-const OVERHEAD: usize = 152;
+const OVERHEAD: usize = 136;
 /// What a record is taken to weigh when the tables are first laid out.
 const TYPICAL_WEIGHT: u64 = 300;
 
@@ -31,6 +35,16 @@ impl Place {
         write(&mut room);
         let left = room.len();
         (Self(bytes), PLACE_LENGTH - left)
+    }
+
+    /// Of the key that secrets of this digest lead to. Half of it will do: nobody meets 128 bits on purpose.
+    pub fn of_key(home: WorkspaceId, digest: Digest) -> Self {
+        let write = |room: &mut &mut [u8]| {
+            room.put_u8(tables::KEY_DIGESTS.tag());
+            room.put_slice(&home.bytes());
+            room.put_slice(&digest.bytes()[..16]);
+        };
+        Self::new(write).0
     }
 
     pub(super) fn bytes(&self, length: usize) -> &[u8] {

@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tower::service_fn;
 
@@ -81,13 +82,13 @@ async fn the_network_is_encrypted_and_a_unix_socket_beside_it_stays_plain() {
     assert!(!reminder.contains("-plaintext"), "{reminder}");
 }
 
-/// What is agreed on with a client of this version that offers these protocols.
-async fn agreed(
+/// An encrypted connection of a client of this version that offers these protocols.
+pub async fn connected(
     address: SocketAddr,
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
     offered: &[&str],
-) -> std::io::Result<Option<Vec<u8>>> {
+) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -96,7 +97,17 @@ async fn agreed(
     config.alpn_protocols = offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// What is agreed on with such a client.
+async fn agreed(
+    address: SocketAddr,
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+    offered: &[&str],
+) -> std::io::Result<Option<Vec<u8>>> {
+    let stream = connected(address, authority, version, offered).await?;
     Ok(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
 }
 

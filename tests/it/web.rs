@@ -6,16 +6,20 @@ use std::net::{SocketAddr, TcpStream};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use ostiary::pb::v1 as pb;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Code;
 
+use crate::certificates::Authority;
 use crate::coverage::walk::methods;
 use crate::harness::{Client, root_key};
 use crate::process::{Place, Server};
+use crate::tls::{CERTIFIED, connected};
 
 const PAGE: &str = "https://app.example.com";
 
@@ -28,12 +32,33 @@ struct Answer {
 
 /// One request over a connection of its own.
 async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    send_over(tokio::net::TcpStream::connect(address).await.unwrap(), request).await
+}
+
+/// One request over a connection on which nothing has been said.
+async fn send_over(stream: impl Stream, request: Request<Full<Bytes>>) -> Answer {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    answered(sender.send_request(request).await).await
+}
+
+/// The same in HTTP/2.
+async fn send_in_http_2(stream: impl Stream, request: Request<Full<Bytes>>) -> Answer {
+    let stream = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    answered(sender.send_request(request).await).await
+}
+
+async fn answered(answer: hyper::Result<Response<Incoming>>) -> Answer {
+    let (head, body) = answer.unwrap().into_parts();
     Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
 }
+
+/// A connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A call from a page.
 fn request(path: &str, secret: Option<&str>, kind: &str, body: Bytes) -> Request<Full<Bytes>> {
@@ -115,6 +140,36 @@ async fn a_root_key_is_made_and_a_key_is_verified_over_http_1() {
     );
     let log = server.stop().stderr;
     assert!(!log.contains(&secret) && !log.contains(&api_key));
+}
+
+#[tokio::test]
+async fn encrypted_or_not_pages_are_answered_in_either_version_of_http() {
+    let (place, authority) = (Place::new(), Authority::new());
+    authority.sign().write(&place);
+    let (server, secret) = served(&place, &CERTIFIED);
+    let path = "/ostiary.v1.RootKeyService/WhoAmI";
+    let asked =
+        |uri: &str| request(uri, Some(&secret), "application/grpc-web+proto", framed(&pb::WhoAmIRequest::default()));
+    let named = |answer: Answer| {
+        let (code, message) = answer.read();
+        assert_eq!(code, Code::Ok);
+        assert_eq!(answer.headers["content-type"], "application/grpc-web+proto");
+        pb::WhoAmIResponse::decode(message).unwrap().root_key.unwrap().name
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = connected(server.address, &authority, version, &["http/1.1"]).await.unwrap();
+        assert_eq!(named(send_over(stream, asked(path)).await), "first root key");
+        let stream = connected(server.address, &authority, version, &["h2", "http/1.1"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+        let uri = format!("https://localhost{path}");
+        assert_eq!(named(send_in_http_2(stream, asked(&uri)).await), "first root key");
+    }
+    server.stop();
+
+    let server = place.serve(&["--grpc-web"]);
+    let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let uri = format!("http://localhost{path}");
+    assert_eq!(named(send_in_http_2(stream, asked(&uri)).await), "first root key");
 }
 
 #[tokio::test]

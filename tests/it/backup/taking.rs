@@ -145,6 +145,22 @@ async fn a_backup_under_way_ends_when_the_server_stops_and_does_not_hold_it_up()
 }
 
 #[tokio::test]
+async fn a_backup_ends_at_its_deadline() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    fill(&operator).await;
+    let mut request = tonic::Request::new(pb::BackupRequest::default());
+    let within = Duration::from_millis(500);
+    request.set_timeout(within);
+    let mut pieces = operator.maintenance().backup(request).await.unwrap().into_inner();
+    pieces.message().await.unwrap().unwrap();
+    // Much of it is still to be read when the time is over.
+    tokio::time::sleep(within).await;
+    let status = end(pieces).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_leaves_nothing_behind() {
     let house = House::unswept().await;
     let operator = house.operator().await;

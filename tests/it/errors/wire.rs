@@ -1,8 +1,11 @@
 //! What goes wrong before a message is a message, or after the caller has stopped waiting.
 
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
 use prost::Message;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::{Detail, check, check_common};
@@ -33,7 +36,6 @@ pub async fn bare(house: &House, path: &str, headers: &[(&str, &str)], message: 
 
 /// Verifies a key by a body that comes in these pieces, each a frame of its own; what is read is the end of the answer.
 async fn verify_in_pieces(house: &House, headers: &[(&str, &str)], pieces: Vec<Vec<u8>>) -> (Vec<u8>, Status) {
-    use futures::StreamExt;
     use http_body_util::BodyExt;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
@@ -231,6 +233,47 @@ async fn a_deadline_that_has_passed_is_said_and_nothing_is_changed() {
         check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &Detail::Nothing);
     }
     assert_eq!(operator.events().await, before);
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_deadline_whether_or_not_anything_is_said() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let (_, key) = operator.plain_key(&operator.api("documents").await, "customer").await;
+    let question = pb::VerifyKeyRequest { key, ..Default::default() };
+    let question = pb::StreamVerifyKeysRequest { request: Some(question), ..Default::default() };
+    let said = |times: usize| stream::iter(vec![question.clone(); times]).chain(stream::pending());
+    for times in [0, 3] {
+        let verdicts = operator.keys().stream_verify_keys(soon(said(times))).await.unwrap().into_inner();
+        assert_eq!(until_the_deadline(verdicts).await, times);
+    }
+    let rows = operator.keys().import_keys(soon(stream::pending())).await.unwrap().into_inner();
+    assert_eq!(until_the_deadline(rows).await, 0);
+    let watch = operator.audit().watch_audit_events(soon(pb::WatchAuditEventsRequest::default())).await.unwrap();
+    until_the_deadline(watch.into_inner()).await;
+}
+
+/// A request whose caller waits for the whole answer no longer than this.
+fn soon<M>(message: M) -> tonic::Request<M> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(Duration::from_millis(200));
+    request
+}
+
+/// How many answers come before the one that says that the deadline has passed.
+async fn until_the_deadline<M>(mut answers: Streaming<M>) -> usize {
+    let mut before = 0;
+    let status = loop {
+        match answers.message().await {
+            Ok(answer) => {
+                answer.expect("it does not end by itself");
+                before += 1;
+            }
+            Err(status) => break status,
+        }
+    };
+    check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &Detail::Nothing);
+    before
 }
 
 #[tokio::test]
