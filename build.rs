@@ -190,7 +190,10 @@ fn policy(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String, Fa
         _ => return Err("its policy declares no effect".into()),
     };
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    Ok(format!("need: {need}, effect: {effect}, permission: {permission:?}, path: {path:?}"))
+    let messages = if method.is_client_streaming() { "Messages::Many" } else { "Messages::One" };
+    let lasts = method.is_server_streaming();
+    let what = format!("need: {need}, effect: {effect}, messages: {messages}, lasts: {lasts}");
+    Ok(format!("{what}, permission: {permission:?}, path: {path:?}"))
 }
 
 fn text(message: &DynamicMessage, field: &str) -> Result<String, Failed> {

@@ -47,8 +47,8 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for verify: the key is good; for health: SERVING
   1  failed, or declined when asked
-  2  the command line, a file it names or a field of the request is wrong
-  3  the root key is missing, not recognised or not permitted to do this
+  2  the command line, a file it names or a field of the request is wrong, or no root key is set
+  3  the root key is not recognised, or not permitted to do this
   4  no such object
   5  a conflict: it exists already, has changed since, or can't be done to it now
   6  the server is away, does not serve, has too much to do or takes too long

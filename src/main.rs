@@ -113,8 +113,10 @@ fn serve(config: Config) -> ExitCode {
         signals.abort();
         outcome
     });
+    // A store that is still being checked is not waited for.
+    runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(server::ServeError::Stopped) => ExitCode::SUCCESS,
         Err(error) => complain(&error.to_string(), 1),
     }
 }

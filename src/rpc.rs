@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -22,6 +23,7 @@ use crate::service::caller::Caller;
 use crate::service::{Done, Ostiary, Revision, Run};
 
 mod apis;
+pub mod arriving;
 mod audit;
 mod convert;
 mod credits;
@@ -44,6 +46,7 @@ mod roles;
 mod root_keys;
 pub mod seldom;
 pub mod shedding;
+pub mod standing;
 pub mod status;
 mod streams;
 pub mod throttle;
@@ -67,6 +70,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 struct Desk {
     ostiary: Arc<Ostiary>,
     probes: Arc<probing::Probes>,
+    /// Room for those who take backups.
+    backups: Arc<Semaphore>,
     /// Cancelled when the server closes: what would stay open ends.
     closing: CancellationToken,
 }
@@ -142,7 +147,13 @@ pub fn services(
         workspace_service_server::WorkspaceServiceServer,
     };
     let probes = Arc::new(probing::Probes::default());
-    let desk = || Desk { ostiary: Arc::clone(ostiary), probes: Arc::clone(&probes), closing: closing.clone() };
+    let backups = Arc::new(Semaphore::new(maintenance::BACKUPS_MAX));
+    let desk = || Desk {
+        ostiary: Arc::clone(ostiary),
+        probes: Arc::clone(&probes),
+        backups: Arc::clone(&backups),
+        closing: closing.clone(),
+    };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::v1::DESCRIPTORS)
@@ -154,8 +165,10 @@ pub fn services(
     let readable = "the descriptors were compiled with the program";
     let keys = KeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let rest = Routes::new(health)
-        .add_service(reflection().build_v1().expect(readable))
-        .add_service(reflection().build_v1alpha().expect(readable))
+        .add_service(reflection().build_v1().expect(readable).max_decoding_message_size(health::QUESTION_BYTES_MAX))
+        .add_service(
+            reflection().build_v1alpha().expect(readable).max_decoding_message_size(health::QUESTION_BYTES_MAX),
+        )
         .add_service(RootKeyServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(WorkspaceServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ApiServiceServer::new(desk()).max_decoding_message_size(MESSAGE_BYTES_MAX))

@@ -69,6 +69,8 @@ pub struct Running {
     front: Front,
     caps: Arc<Caps>,
     serving: JoinHandle<()>,
+    /// Cancelled when it is to end.
+    stop: CancellationToken,
     background: TaskTracker,
     /// Ends what goes on in the background.
     quiet: CancellationToken,
@@ -83,12 +85,13 @@ impl Running {
     /// Returns once the server has been stopped and everything is saved.
     ///
     /// # Errors
-    /// None today; a server that has started ends by being stopped.
+    /// If it has ended without being told to.
     pub async fn finished(self) -> Result<(), ServeError> {
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the server ended by itself");
+        match self.serving.await {
+            Ok(()) if self.stop.is_cancelled() => Ok(()),
+            Ok(()) => Err(ServeError::Ended("what reports its health has failed".to_owned())),
+            Err(error) => Err(ServeError::Ended(error.to_string())),
         }
-        Ok(())
     }
 }
 
@@ -104,8 +107,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let tls = read_certificate(&config)?;
     let directory = config.data_dir.clone();
     data_directory::prepare(&directory)?;
-    outlive_file_limits()?;
-    let (ostiary, world) = open(&config).await?;
+    outlive(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    // Until the certificate can be read again there is nothing to do.
+    outlive(SignalKind::hangup())?;
+    let (ostiary, world) = stop.run_until_cancelled(open(&config)).await.ok_or(ServeError::Stopped)??;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
     let web = web(&config);
@@ -133,7 +138,7 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     #[cfg(feature = "otlp")]
     running.background.spawn(sending.until(running.quiet.clone()));
     running.background.spawn(renewal.run(running.quiet.clone()));
-    running.background.spawn(systemd::watched(Arc::clone(&running.ostiary), running.quiet.clone()));
+    running.background.spawn(systemd::watched(running.quiet.clone()));
     if let Some(admin) = admin {
         admin.tell(&running, directory.join(STORE), shown);
     }
@@ -305,7 +310,7 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
         background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
     }
-    background.spawn(health::report(reporter, Arc::clone(&ostiary), bounds.drain_pause, stop, closing));
+    background.spawn(health::report(reporter, Arc::clone(&ostiary), bounds.drain_pause, stop.clone(), closing));
     background.close();
 
     let (product, tasks, hush) = (Arc::clone(&ostiary), background.clone(), quiet.clone());
@@ -323,7 +328,7 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
         product.close().await;
         tracing::info!("stopped");
     });
-    Ok(Running { addresses, ostiary, front, caps, serving, background, quiet })
+    Ok(Running { addresses, ostiary, front, caps, serving, stop, background, quiet })
 }
 
 /// Listens everywhere, and says where that is.
@@ -356,9 +361,8 @@ pub fn stop_on_signals(stop: CancellationToken) -> Result<JoinHandle<()>, ServeE
     }))
 }
 
-/// From now on a file that may not grow any more is an error like others, and does not end the process.
-fn outlive_file_limits() -> Result<(), ServeError> {
-    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+/// From now on this signal does not end the process. That of a file that may not grow any more is an error like others.
+fn outlive(kind: SignalKind) -> Result<(), ServeError> {
     signal(kind).map(drop).map_err(ServeError::Signals)
 }
 

@@ -66,7 +66,7 @@ pub struct Calling {
     /// Send the root key without encryption to a server on another machine.
     ///
     /// It crosses the network readable by everybody on the way: only for a network that you trust.
-    #[arg(long, global = true, help_heading = HEADING, env = "OSTIARY_ALLOW_PLAINTEXT")]
+    #[arg(long, global = true, help_heading = HEADING)]
     allow_plaintext: bool,
 
     /// How long to wait for an answer, and for a connection.

@@ -12,7 +12,7 @@ use super::output;
 /// A probe.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 SERVING; 4 the server has no such service; 6 it does not serve, can't be reached or does not answer in time.
+Exit codes: 0 SERVING, or with --alive any answer; 4 the server has no such service; 6 it does not serve, can't be reached or does not answer in time.
 
 Example:
   ostiary health --server unix:/run/ostiary/socket --timeout 1s")]
@@ -23,12 +23,16 @@ pub struct Health {
     /// Of what: ostiary.v1.verify, ostiary.v1.manage, or all of it.
     #[arg(long, default_value = "", hide_default_value = true)]
     service: String,
+
+    /// Only whether it answers, whatever it says: what is not well is not made better by starting it again.
+    #[arg(long, conflicts_with = "service")]
+    alive: bool,
 }
 
 impl Health {
     /// Asks for it.
     pub async fn run(self) -> Result<(), Failure> {
-        let Self { calling, service } = self;
+        let Self { calling, service, alive } = self;
         let mut client = HealthClient::new(calling.connect().await?);
         let checking = client.check(HealthCheckRequest { service });
         let Ok(checked) = tokio::time::timeout(calling.timeout(), checking).await else {
@@ -45,6 +49,7 @@ impl Health {
         })?;
         match status {
             ServingStatus::Serving => Ok(()),
+            _ if alive => Ok(()),
             ServingStatus::NotServing | ServingStatus::Unknown | ServingStatus::ServiceUnknown => {
                 Err(Failure::Away(format!("the server says {name}")))
             }

@@ -28,7 +28,7 @@ const BYTES_MAX: u64 = 1_024;
 pub fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Secret, Failure> {
     // Emptying a variable is how shells unset it for one command.
     let set = |name| variable(name).filter(|value| !value.is_empty());
-    let text = match (set(VARIABLE), set(FILE_VARIABLE)) {
+    let (source, text) = match (set(VARIABLE), set(FILE_VARIABLE)) {
         (Some(_), Some(_)) => {
             return Err(Failure::Misused(format!("{VARIABLE} and {FILE_VARIABLE} are both set; unset one of them")));
         }
@@ -39,13 +39,13 @@ pub fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Secret, Failu
         }
         (Some(value), None) => {
             let text = value.into_string().map_err(|_| malformed(VARIABLE));
-            Zeroizing::new(text?)
+            (VARIABLE, Zeroizing::new(text?))
         }
-        (None, Some(path)) => read(&PathBuf::from(path))?,
+        (None, Some(path)) => (FILE_VARIABLE, read(&PathBuf::from(path))?),
     };
     let root_key = text.trim();
     if root_key.is_empty() || !root_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(malformed(VARIABLE));
+        return Err(malformed(source));
     }
     Ok(Secret::presented(root_key.to_owned()))
 }

@@ -9,9 +9,9 @@ use super::within;
 /// How much is served at a time, and for how long.
 #[derive(Debug, Clone, Args)]
 pub struct Bounds {
-    /// Connections at a time; further ones are closed at once.
+    /// Connections over the network at a time, and as many over Unix sockets; further ones are closed at once.
     ///
-    /// Each takes a file descriptor. ostiary raises its own limit of them as far as it may, and says so if that is not
+    /// On the network one over which no good root key came in its first 5 seconds makes room for a new one. Each takes a file descriptor. ostiary raises its own limit of them as far as it may, and says so if that is not
     /// far enough.
     #[arg(long, env = "OSTIARY_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -19,7 +19,7 @@ pub struct Bounds {
 
     /// Connections at a time from one address, or from one /64 network of IPv6; further ones are closed at once.
     ///
-    /// What comes over a Unix socket counts only in --max-connections. Everything that comes through a proxy counts as
+    /// What comes over a Unix socket counts by itself. Everything that comes through a proxy counts as
     /// the proxy's.
     #[arg(long, env = "OSTIARY_MAX_CONNECTIONS_PER_PEER", default_value_t = 1_000, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -33,7 +33,8 @@ pub struct Bounds {
 
     /// Calls under way at a time above which verifications and countings are refused, with `OVERLOADED`.
     ///
-    /// All others are refused above half of it; health never is.
+    /// All others are refused above half of it; whether there is health is always told. A root key has at most eight times
+    /// as many as are still free. Open streams count as calls.
     #[arg(long, env = "OSTIARY_MAX_CALLS", default_value_t = 8_192, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub max_calls: u32,

@@ -21,12 +21,14 @@ use tower::Service;
 use crate::domain::id::{RequestId, RootKeyId};
 use crate::error::Error;
 use crate::service::Ostiary;
-use crate::world::Deadline;
+use crate::service::caller::Deadline;
 
+use super::arriving::{Arriving, Room};
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
-use super::shedding::{Load, UnderWay};
+use super::shedding::Load;
+use super::standing::Standing;
 use super::throttle::Throttle;
 use super::timings::Timings;
 use super::traces::{Spans, TraceId};
@@ -45,6 +47,8 @@ const REQUEST_ID_LENGTH_MAX: usize = 64;
 pub struct Front {
     house: Arc<House>,
     peer: Option<IpAddr>,
+    /// How the connection stands, if it has a place to lose.
+    standing: Option<Arc<Standing>>,
 }
 
 /// What the fronts of all connections have in common.
@@ -53,19 +57,10 @@ struct House {
     ostiary: Arc<Ostiary>,
     throttle: Throttle,
     proxies: TrustedProxies,
-    load: Load,
+    load: Arc<Load>,
+    room: Arc<Room>,
     timings: Timings,
     spans: Spans,
-}
-
-impl House {
-    /// Counts a call in, unless there is too much to do. Health is asked for when there is, too.
-    fn enter(&self, door: Door) -> Result<Option<UnderWay<'_>>, Error> {
-        match door {
-            Door::Guarded(policy) => self.load.enter(policy, || self.ostiary.world().now()).map(Some),
-            Door::Open | Door::Missing => Ok(None),
-        }
-    }
 }
 
 impl Front {
@@ -77,15 +72,23 @@ impl Front {
         calls_max: u32,
         spans: Spans,
     ) -> Self {
-        let (throttle, load) = (Throttle::default(), Load::new(calls_max));
-        let house = House { services, ostiary, throttle, proxies, load, timings: Timings::default(), spans };
-        Self { house: Arc::new(house), peer: None }
+        let house = House {
+            services,
+            ostiary,
+            throttle: Throttle::default(),
+            proxies,
+            load: Load::new(calls_max),
+            room: Arc::default(),
+            timings: Timings::default(),
+            spans,
+        };
+        Self { house: Arc::new(house), peer: None, standing: None }
     }
 
     /// The same, for the calls of one connection, by the address of its other end if it has one.
     #[must_use]
-    pub fn facing(&self, peer: Option<IpAddr>) -> Self {
-        Self { peer, ..self.clone() }
+    pub fn facing(&self, peer: Option<IpAddr>, standing: Arc<Standing>) -> Self {
+        Self { house: Arc::clone(&self.house), peer, standing: Some(standing) }
     }
 
     /// How many calls there are and have been refused.
@@ -103,12 +106,13 @@ impl Front {
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies, load: _, timings, spans } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load, room, timings, spans } = &*self.house;
         let stopwatch = ostiary.world().stopwatch();
         let door = door(request.uri().path());
         let name = door.name_of(request.uri().path());
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request(&stopwatch)));
-        let _under_way = match self.house.enter(door) {
+        let now = || ostiary.world().now();
+        let mut under_way = match load.enter(door, now) {
             Ok(under_way) => under_way,
             // Not told in the log one by one: that would be work as well.
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
@@ -117,7 +121,8 @@ impl Front {
         let traced = spans.begin(request.headers(), name.text);
         let within = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let deadline = within.map(|within| stopwatch.deadline(within));
-        let root_key = &mut line.root_key;
+        let mut request = request.map(|body| Arriving::new(body, door.messages(), Arc::clone(room)));
+        let (root_key, counted) = (&mut line.root_key, &mut under_way);
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
         let outcome = {
             let work = pin!(async {
@@ -130,6 +135,10 @@ impl Front {
                         caller.call_mut().deadline = deadline;
                     }
                     *root_key = Some(caller.root_key().id);
+                    if let Some(standing) = &self.standing {
+                        standing.prove();
+                    }
+                    counted.of(&caller, now)?;
                     gate::check(ostiary, &caller, policy, request.headers())?;
                     services.answer(caller, request).await
                 } else {
@@ -144,7 +153,10 @@ impl Front {
             Ok(response) => with_details(response, door, &request_id),
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
-        let response = with_id(response, &request_id);
+        let mut response = with_id(response, &request_id);
+        if door.lasts() && error.is_none() {
+            response = response.map(|answer| under_way.until_told(answer));
+        }
         let (code, took) = (code_of(&response, door, error.as_ref()), stopwatch.elapsed());
         timings.add(name.number, code, took);
         line.write(&request_id, traced.id(), code, took, error.as_ref());
@@ -244,7 +256,7 @@ fn with_details(mut response: Response<Body>, door: Door, request_id: &str) -> (
         (status.code() != Code::Ok).then_some(status)
     });
     let Some(failed) = failed.filter(|status| status.code() != Code::Ok) else { return (response, None) };
-    if door == Door::Open && failed.code() != Code::Unimplemented {
+    if door.is_open() && failed.code() != Code::Unimplemented {
         // The standard services say what they have to say by their own rules.
         return (response, None);
     }
@@ -255,7 +267,7 @@ fn with_details(mut response: Response<Body>, door: Door, request_id: &str) -> (
 
 /// The code that a response begins with.
 fn code_of(response: &Response<Body>, door: Door, error: Option<&Error>) -> Code {
-    if error.is_none() && door != Door::Open {
+    if error.is_none() && !door.is_open() {
         // What has failed has been told in full, as an error.
         return Code::Ok;
     }
@@ -277,11 +289,16 @@ impl Line {
     fn begin(door: Door, path: &str) -> Self {
         let method = match door {
             Door::Guarded(Policy { path, .. }) => Cow::Borrowed(path.trim_start_matches('/')),
-            Door::Open | Door::Missing => {
+            Door::Open { .. } | Door::Missing => {
                 Cow::Owned(path.trim_start_matches('/').chars().take(METHOD_LENGTH_MAX).collect())
             }
         };
-        let frequent = matches!(door, Door::Guarded(policy) if matches!(policy.effect, Effect::Verify | Effect::Count));
+        let frequent = match door {
+            Door::Guarded(policy) => matches!(policy.effect, Effect::Verify | Effect::Count),
+            Door::Open { .. } => false,
+            // Anybody can ask for what there is not, as often as they like.
+            Door::Missing => true,
+        };
         let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
         Self { method, root_key: None, frequent, told }
     }

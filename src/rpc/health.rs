@@ -8,6 +8,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
+/// Bytes of a question that anybody may ask: the name of a service, or of a symbol.
+pub const QUESTION_BYTES_MAX: usize = 4 << 10;
+
 /// Tells what works.
 struct Wellbeing {
     known: HealthService,
@@ -16,7 +19,8 @@ struct Wellbeing {
 
 /// Tells what was reported, to those who watch until `closing` is cancelled.
 pub fn service(reporter: HealthReporter, closing: CancellationToken) -> HealthServer<impl Health> {
-    HealthServer::new(Wellbeing { known: HealthService::from_health_reporter(reporter), closing })
+    let wellbeing = Wellbeing { known: HealthService::from_health_reporter(reporter), closing };
+    HealthServer::new(wellbeing).max_decoding_message_size(QUESTION_BYTES_MAX)
 }
 
 #[tonic::async_trait]

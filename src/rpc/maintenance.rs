@@ -1,11 +1,12 @@
 //! `MaintenanceService`: looking after the installation as a whole.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -25,6 +26,12 @@ use super::{Desk, admitted, meta};
 const PIECES_AHEAD: usize = 2;
 /// How long a piece waits to be taken.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a backup may take. What is deleted meanwhile is kept for it.
+const ALL_WITHIN: Duration = Duration::from_secs(12 * 3_600);
+/// Backups that are taken at a time.
+pub(super) const BACKUPS_MAX: usize = 2;
+/// When it is worth asking whether one of them is over.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 #[tonic::async_trait]
 impl MaintenanceService for Desk {
@@ -35,8 +42,11 @@ impl MaintenanceService for Desk {
         let mut fields = Fields::default();
         let min_revision = fields.min_revision(&min_revision);
         let min_revision = fields.finish(min_revision)?;
+        caller.permit(Capability::Backup)?;
+        let place = Arc::clone(&self.backups).try_acquire_owned();
+        let place = place.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })?;
         let Done { answer: backup, revision } = self.ostiary.back_up(&caller, min_revision).await?;
-        let pieces = made_ahead(pieces(backup), TAKEN_WITHIN, self.closing.clone());
+        let pieces = made_ahead(pieces(backup, place), TAKEN_WITHIN, self.closing.clone());
         // Each piece goes to the caller as they are by then.
         let admitted = admissions(self, caller.clone(), Capability::Backup, pieces.map(Ok));
         let told = admitted.map(move |admitted| {
@@ -47,9 +57,11 @@ impl MaintenanceService for Desk {
     }
 }
 
-/// The pieces of a backup.
-fn pieces(backup: Backup) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send {
-    stream::try_unfold(backup, |mut backup| async move { Ok(backup.piece().await?.map(|piece| (piece, backup))) })
+/// The pieces of a backup, which has its place until they are dropped.
+fn pieces(backup: Backup, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Vec<u8>, Error>> + Send {
+    stream::try_unfold((backup, place), |(mut backup, place)| async move {
+        Ok(backup.piece().await?.map(|piece| (piece, (backup, place))))
+    })
 }
 
 /// Makes pieces ahead of who takes them, a few. What nobody takes in time is given up, with what it holds in the store.
@@ -62,7 +74,10 @@ fn made_ahead(
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD + 1);
     tokio::spawn(async move {
         let Ok(last) = sender.clone().reserve_owned().await else { return };
-        let handing_over = handed_over(pieces, &sender, within);
+        let handing_over = async {
+            let in_all = tokio::time::timeout(ALL_WITHIN, handed_over(pieces, &sender, within)).await;
+            in_all.unwrap_or(Err(Error::DeadlineExceeded))
+        };
         if let Some(Err(error)) = closing.run_until_cancelled(handing_over).await {
             last.send(Err(error));
         }

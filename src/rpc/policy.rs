@@ -2,6 +2,8 @@
 
 use crate::domain::capability::Capability;
 
+use super::arriving::Messages;
+
 /// What a caller needs to call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -31,6 +33,10 @@ pub struct Policy {
     pub need: Need,
     /// What it does.
     pub effect: Effect,
+    /// What a request consists of.
+    pub messages: Messages,
+    /// Whether the answer has many messages, and so may go on for long.
+    pub lasts: bool,
     /// The permission as the proto spells it.
     pub permission: &'static str,
     /// The method's path.
@@ -46,6 +52,8 @@ static POLICIES: &[(&str, Policy)] = include!(concat!(env!("OUT_DIR"), "/policie
 static CHECK: Policy = Policy {
     need: Need::Capability(Capability::VerifyKey),
     effect: Effect::Verify,
+    messages: Messages::One,
+    lasts: false,
     permission: "apis.{api_id}.verify_key",
     path: "/envoy.service.auth.v3.Authorization/Check",
     number: POLICIES.len(),
@@ -53,11 +61,14 @@ static CHECK: Policy = Policy {
 
 /// Services that can't carry the option either. They tell nothing that needs a root key.
 const OPEN_SERVICES: [&str; 3] =
-    ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
+    [HEALTH, "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
 
+/// The first of them, and its method that is answered at once.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// Their methods.
 const OPEN_METHODS: [&str; 4] = [
-    "/grpc.health.v1.Health/Check",
+    HEALTH_CHECK,
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -71,7 +82,12 @@ pub enum Door {
     /// Whoever meets the policy.
     Guarded(Policy),
     /// Everybody.
-    Open,
+    Open {
+        /// What a request consists of.
+        messages: Messages,
+        /// Whether the answer may go on for long.
+        lasts: bool,
+    },
     /// Nobody: there is no such method.
     Missing,
 }
@@ -83,7 +99,8 @@ pub fn door(path: &str) -> Door {
     } else if path == CHECK.path {
         Door::Guarded(CHECK)
     } else if OPEN_SERVICES.iter().any(|service| path.starts_with(service)) {
-        Door::Open
+        let messages = if path.starts_with(HEALTH) { Messages::One } else { Messages::Many };
+        Door::Open { messages, lasts: path != HEALTH_CHECK }
     } else {
         Door::Missing
     }
@@ -99,11 +116,29 @@ pub struct Name {
 }
 
 impl Door {
+    /// What a request consists of.
+    pub fn messages(self) -> Messages {
+        match self {
+            Self::Guarded(Policy { messages, .. }) | Self::Open { messages, .. } => messages,
+            Self::Missing => Messages::One,
+        }
+    }
+
+    /// Whether the answer may go on for long.
+    pub fn lasts(self) -> bool {
+        matches!(self, Self::Guarded(Policy { lasts: true, .. }) | Self::Open { lasts: true, .. })
+    }
+
+    /// Whether everybody gets there.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
     /// What a call of this path is counted under.
     pub fn name_of(self, path: &str) -> Name {
         let (number, path) = match self {
             Self::Guarded(policy) => (policy.number, policy.path),
-            Self::Open | Self::Missing => {
+            Self::Open { .. } | Self::Missing => {
                 let open = OPEN_METHODS.iter().position(|known| *known == path).unwrap_or(OPEN_METHODS.len());
                 (POLICIES.len() + 1 + open, OPEN_METHODS.get(open).copied().unwrap_or(OTHER))
             }

@@ -13,6 +13,8 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 use crate::domain::kind::Kind;
 use crate::error::{Error, Obstacle, Unrecognised};
 
+use super::shedding;
+
 /// The `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "ostiary";
 /// How long to wait for a store that takes no changes: about as often it is tried whether it does again.
@@ -278,6 +280,7 @@ pub fn of_foreign(status: &Status) -> Error {
         Code::Unimplemented => Error::Unimplemented,
         Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge,
         Code::DeadlineExceeded | Code::Cancelled => Error::DeadlineExceeded,
+        Code::Unavailable => Error::Overloaded { retry_after: shedding::RETRY_AFTER },
         Code::Internal => undecodable(status.message()),
         _ => Error::Internal(format!("{}: {}", status.code(), status.message())),
     }

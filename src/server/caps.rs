@@ -1,14 +1,19 @@
 //! How many connections there are, in total and from each peer, and no more than that.
+//!
+//! Those over Unix sockets are counted by themselves: whoever may open one stands on this machine, and nobody on the
+//! network takes their place. On the network a connection over which no good root key has come gives its place to a new
+//! one where there is none left, so whoever has none can't keep those out who have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::config::bounds::Bounds;
 use crate::domain::time::Timestamp;
 use crate::rpc::seldom::Seldom;
+use crate::rpc::standing::{SHOWN_WITHIN, Standing};
 use crate::rpc::throttle::neighbourhood;
 
 /// Counts connections.
@@ -21,14 +26,20 @@ pub struct Caps {
 
 #[derive(Default)]
 struct Taken {
-    total: u32,
+    /// Over the network.
+    remote: u32,
     per_peer: HashMap<IpAddr, u32>,
+    /// Over Unix sockets.
+    local: u32,
+    /// Those over the network that were without a good root key when somebody looked last, the earliest first.
+    unproven: VecDeque<Weak<Standing>>,
 }
 
 /// Room for one connection, for as long as it is held.
 pub struct Seat {
     caps: Arc<Caps>,
     peer: Option<IpAddr>,
+    standing: Arc<Standing>,
 }
 
 impl Caps {
@@ -41,7 +52,7 @@ impl Caps {
     /// Room for a connection from there, if there is any. Who comes over a Unix socket has no address.
     pub fn seat(self: &Arc<Self>, peer: Option<IpAddr>, now: Timestamp) -> Option<Seat> {
         let peer = peer.map(neighbourhood);
-        let seat = self.take(peer);
+        let seat = self.take(peer, now);
         if seat.is_none()
             && let Some(refused) = self.refused.count(now)
         {
@@ -54,31 +65,68 @@ impl Caps {
 
     /// How many there are.
     pub fn open(&self) -> u32 {
-        self.taken.lock().total
+        let taken = self.taken.lock();
+        taken.remote + taken.local
     }
 
-    fn take(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Seat> {
+    fn take(self: &Arc<Self>, peer: Option<IpAddr>, now: Timestamp) -> Option<Seat> {
+        let standing = Arc::new(Standing::new(now));
         let mut taken = self.taken.lock();
-        if taken.total >= self.most {
-            return None;
-        }
-        if let Some(peer) = peer {
-            let of_peer = taken.per_peer.get(&peer).copied().unwrap_or(0);
-            if of_peer >= self.most_per_peer {
-                return None;
+        match peer {
+            None if taken.local >= self.most => return None,
+            None => taken.local += 1,
+            Some(peer) => {
+                let of_peer = taken.per_peer.get(&peer).copied().unwrap_or(0);
+                if of_peer >= self.most_per_peer || (taken.remote >= self.most && !taken.make_room(now)) {
+                    return None;
+                }
+                taken.per_peer.insert(peer, of_peer + 1);
+                taken.remote += 1;
+                taken.watch(&standing, self.most);
             }
-            taken.per_peer.insert(peer, of_peer + 1);
         }
-        taken.total += 1;
-        Some(Seat { caps: Arc::clone(self), peer })
+        Some(Seat { caps: Arc::clone(self), peer, standing })
+    }
+}
+
+impl Taken {
+    /// Sends the earliest connection away that has had the time to show a good root key and has not.
+    fn make_room(&mut self, now: Timestamp) -> bool {
+        while let Some(earliest) = self.unproven.pop_front() {
+            let Some(standing) = earliest.upgrade().filter(|standing| !standing.is_proven()) else { continue };
+            if now.since(standing.since()) < SHOWN_WITHIN {
+                self.unproven.push_front(earliest);
+                return false;
+            }
+            standing.give_up();
+            return true;
+        }
+        false
+    }
+
+    fn watch(&mut self, standing: &Arc<Standing>, most: u32) {
+        if self.unproven.len() / 2 >= most as usize {
+            self.unproven.retain(|known| known.upgrade().is_some_and(|standing| !standing.is_proven()));
+        }
+        self.unproven.push_back(Arc::downgrade(standing));
+    }
+}
+
+impl Seat {
+    /// How the connection stands.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.standing
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.caps.taken.lock();
-        taken.total -= 1;
-        let Some(peer) = self.peer else { return };
+        let Some(peer) = self.peer else {
+            taken.local -= 1;
+            return;
+        };
+        taken.remote -= 1;
         if let Some(of_peer) = taken.per_peer.get_mut(&peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
@@ -90,6 +138,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn caps(max_connections: u32, max_connections_per_peer: u32) -> Arc<Caps> {
@@ -107,11 +157,40 @@ mod tests {
         assert!(other.0.is_some() && other.1.is_some());
         drop(first);
         assert!(seat("2001:db8::3").is_none(), "one network, one peer");
-        let local = caps.seat(None, Timestamp::EPOCH);
-        assert!(local.is_some());
-        assert!(seat("192.0.2.1").is_none() && caps.seat(None, Timestamp::EPOCH).is_none(), "four are all");
-        drop((second, other, local));
+        let third = seat("192.0.2.1");
+        assert!(third.is_some() && seat("192.0.2.2").is_none(), "four are all");
+        assert_eq!(caps.open(), 4);
+        drop((second, other, third));
         let taken = caps.taken.lock();
-        assert_eq!((taken.total, taken.per_peer.len()), (0, 0));
+        assert_eq!((taken.remote, taken.local, taken.per_peer.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn nobody_on_the_network_takes_the_place_of_those_on_this_machine() {
+        let caps = caps(2, 2);
+        let seat = |peer: Option<&str>| caps.seat(peer.map(|peer| peer.parse().unwrap()), Timestamp::EPOCH);
+        let remote = (seat(Some("192.0.2.1")), seat(Some("192.0.2.2")));
+        assert!(remote.0.is_some() && remote.1.is_some() && seat(Some("192.0.2.3")).is_none());
+        let local = (seat(None), seat(None));
+        assert!(local.0.is_some() && local.1.is_some() && seat(None).is_none());
+    }
+
+    #[test]
+    fn whoever_shows_no_root_key_gives_way_to_others() {
+        let caps = caps(3, 3);
+        let soon = Timestamp::EPOCH.after(SHOWN_WITHIN);
+        let seat = |now: Timestamp| caps.seat(Some("192.0.2.1".parse().unwrap()), now);
+        let (first, second) = (seat(Timestamp::EPOCH).unwrap(), seat(Timestamp::EPOCH).unwrap());
+        let other = |now: Timestamp| caps.seat(Some("192.0.2.2".parse().unwrap()), now);
+        let third = other(Timestamp::EPOCH).unwrap();
+        first.standing().prove();
+        assert!(other(Timestamp::EPOCH).is_none(), "they have had no time yet");
+        let gone = |seat: &Seat| seat.standing().hold(std::future::pending()).now_or_never().is_some();
+        let fourth = other(soon).unwrap();
+        assert!(gone(&second), "the earliest without one");
+        assert!(!gone(&first) && !gone(&third) && !gone(&fourth));
+        third.standing().prove();
+        drop(second);
+        assert!(other(soon).is_none(), "all the others have shown one, or have just come");
     }
 }

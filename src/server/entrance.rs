@@ -54,13 +54,16 @@ impl Entrance {
         // Without a place it is dropped, which closes it.
         let Some(seat) = self.caps.seat(socket.peer(), self.world.now()) else { return };
         let (front, terms) = (self.front.clone(), Terms { age: self.draw_age(), ..self.terms.clone() });
+        let standing = Arc::clone(seat.standing());
         match self.web.clone() {
             None => self.crew.give(connections, || async move {
-                converse(socket, |peer| front.facing(peer), terms).await;
+                let own = Arc::clone(&standing);
+                standing.hold(converse(socket, |peer| front.facing(peer, own), terms)).await;
                 drop(seat);
             }),
             Some(web) => self.crew.give(connections, || async move {
-                converse(socket, |peer| web.before(front.facing(peer)), terms).await;
+                let own = Arc::clone(&standing);
+                standing.hold(converse(socket, |peer| web.before(front.facing(peer, own)), terms)).await;
                 drop(seat);
             }),
         }

@@ -61,6 +61,12 @@ pub enum ServeError {
     /// The certificate can't be used.
     #[error(transparent)]
     Certificate(#[from] Unusable),
+    /// It was told to stop before it served.
+    #[error("it was told to stop before it served")]
+    Stopped,
+    /// It has ended without being told to.
+    #[error("the server has ended by itself: {0}")]
+    Ended(String),
     /// The signals that stop the server can't be received.
     #[error("signals can't be received: {0}")]
     Signals(io::Error),

@@ -1,7 +1,6 @@
 //! What systemd passes, and what it is told. Where there is no systemd, nothing of it happens.
 
 use std::io;
-use std::sync::Arc;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -10,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::ServeError;
 use super::listening::Handed;
 use crate::config::address::Address;
-use crate::service::Ostiary;
 
 /// Takes the sockets that were passed, if they are asked for.
 ///
@@ -59,13 +57,13 @@ pub fn reloading() {
     }
 }
 
-/// Tells again and again that the store can still be read, if systemd wants to know, until `quiet` is cancelled.
-pub async fn watched(ostiary: Arc<Ostiary>, quiet: CancellationToken) {
+/// Tells again and again that there is still life, if systemd wants to know, until `quiet` is cancelled.
+///
+/// What is wrong with a store is for health to tell: starting again would not mend it, and end what still works.
+pub async fn watched(quiet: CancellationToken) {
     let Some(within) = sd_notify::watchdog_enabled() else { return };
     while quiet.run_until_cancelled(tokio::time::sleep(within / 2)).await.is_some() {
-        if ostiary.readable().await {
-            tell(&[NotifyState::Watchdog]);
-        }
+        tell(&[NotifyState::Watchdog]);
     }
 }
 

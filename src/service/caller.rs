@@ -17,7 +17,7 @@ use crate::domain::secret::{self, Prefix, Secret};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Workspace};
 use crate::error::{Error, Unrecognised};
-use crate::world::Deadline;
+pub use crate::world::Deadline;
 
 use super::Ostiary;
 use super::sight::{Remembered, Seen, Sight};
@@ -111,7 +111,7 @@ impl Caller {
     }
 
     /// Where the use of the caller's root key is counted.
-    pub(super) fn tally(&self) -> &Tally {
+    pub fn tally(&self) -> &Arc<Tally> {
         &self.root_key.record.tally
     }
 

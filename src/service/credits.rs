@@ -166,12 +166,7 @@ pub(super) struct Held {
 ///
 /// What was in memory is nobody's meanwhile. If the commit fails for certain it is put back; if that is not known it is
 /// forfeited, since it may have reached the disk.
-async fn exchange(
-    engine: Arc<dyn Engine>,
-    held: Held,
-    wanted: Wanted,
-    now: Timestamp,
-) -> Result<Exchanged, Failure> {
+async fn exchange(engine: Arc<dyn Engine>, held: Held, wanted: Wanted, now: Timestamp) -> Result<Exchanged, Failure> {
     let account = held.account;
     let taken = std::mem::take(&mut *held.purse.reserved.lock());
     let moved = settle_now(engine.as_ref(), move |tx| {

@@ -10,8 +10,8 @@ use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn};
 
-use super::{Ostiary, Revision};
 use super::audit::EVENTS_MAX;
+use super::{Ostiary, Revision};
 
 /// How long the house rests after a transaction that nobody waits for, in parts of what that took.
 const REST_PARTS: u32 = 2;

@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -51,7 +51,10 @@ type Shard = Mutex<HashMap<KeyId, Arc<LastUse>, foldhash::fast::RandomState>>;
 
 /// How a root key has been used since that was saved.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Usage>);
+pub struct Tally {
+    usage: Mutex<Usage>,
+    under_way: AtomicU32,
+}
 
 /// When a key was last found good, in the hands of whoever finds it so.
 #[derive(Debug, Default)]
@@ -72,14 +75,19 @@ impl Default for Ledger {
 }
 
 impl Tally {
+    /// How many calls with it are under way.
+    pub fn under_way(&self) -> &AtomicU32 {
+        &self.under_way
+    }
+
     /// The root key was recognised.
     pub fn root_key_used(&self, now: Timestamp) {
-        self.0.lock().last = Some(now);
+        self.usage.lock().last = Some(now);
     }
 
     /// One of its permissions allowed something so many times.
     pub fn grant_used(&self, grant: &Grant, count: u64, now: Timestamp) {
-        let mut usage = self.0.lock();
+        let mut usage = self.usage.lock();
         match usage.grants.iter_mut().find(|used| used.grant == *grant) {
             Some(used) => {
                 used.count += count;
@@ -234,7 +242,7 @@ impl Ostiary {
         let row = (root_key.workspace, root_key.id);
         // What is in memory is read first: saving it meanwhile would at worst show it twice, never lose it.
         let tally = self.usage.root_keys.lock().get(&row).map(Arc::clone);
-        let recent = tally.map(|tally| tally.0.lock().clone()).unwrap_or_default();
+        let recent = tally.map(|tally| tally.usage.lock().clone()).unwrap_or_default();
         let mut usage = tables::ROOT_KEY_USAGE.read(reading.view(), &row).await?.unwrap_or_default();
         add(&mut usage, &recent);
         let mut whole = RootKeyUsage { last: usage.last, ..RootKeyUsage::default() };
@@ -262,7 +270,7 @@ impl Ostiary {
     /// Saves what has been counted. What can't be saved now is kept for the next time.
     pub async fn flush_usage(&self) -> Result<(), Error> {
         let tallies: Vec<(RootKeyRow, Usage)> =
-            self.usage.root_keys.lock().iter().map(|(row, tally)| (*row, tally.0.lock().clone())).collect();
+            self.usage.root_keys.lock().iter().map(|(row, tally)| (*row, tally.usage.lock().clone())).collect();
         for some in tallies.chunks(SAVED_AT_ONCE) {
             self.save_root_keys(some.to_vec()).await?;
         }
@@ -301,7 +309,7 @@ impl Ostiary {
         let mut root_keys = self.usage.root_keys.lock();
         for (row, recent) in &saved {
             let rest =
-                root_keys.get(row).map(|tally| (subtract(&mut tally.0.lock(), recent), Arc::strong_count(tally)));
+                root_keys.get(row).map(|tally| (subtract(&mut tally.usage.lock(), recent), Arc::strong_count(tally)));
             // Whoever is about to count on it keeps it where it is.
             if rest == Some((Rest::Nothing, 1)) {
                 root_keys.remove(row);

@@ -70,10 +70,9 @@ async fn a_connection_that_has_lasted_its_time_is_replaced_and_its_calls_finish(
     let place = Place::new();
     let server = place.serve(&["--max-connection-age", "10s"]);
     let client = server.client(&place.first_root_key()).await;
-    let (go, gate) = oneshot::channel();
-    let (sent, is_sent) = oneshot::channel();
-    let under_way = tokio::spawn(when(client.clone(), "/ostiary.v1.ApiService/CreateApi", named("kept"), sent, gate));
-    is_sent.await.unwrap();
+    let (questions, asked) = tokio::sync::mpsc::channel(1);
+    let verdicts = client.keys().stream_verify_keys(tokio_stream::wrappers::ReceiverStream::new(asked)).await;
+    let mut verdicts = verdicts.unwrap().into_inner();
     let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let (idle, connection) = hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<bytes::Bytes>>(
         TokioExecutor::new(),
@@ -85,8 +84,11 @@ async fn a_connection_that_has_lasted_its_time_is_replaced_and_its_calls_finish(
     over.expect("the server ends it").expect("and in good order");
     drop(idle);
     assert!(is_served(&server.client(&place.first_root_key()).await).await);
-    go.send(()).unwrap();
-    under_way.await.unwrap().unwrap();
+    let request = Some(pb::VerifyKeyRequest { key: "nobody's".into(), ..Default::default() });
+    questions.send(pb::StreamVerifyKeysRequest { request, ..Default::default() }).await.unwrap();
+    drop(questions);
+    assert!(verdicts.message().await.unwrap().is_some(), "the stream goes on");
+    assert!(verdicts.message().await.unwrap().is_none());
     drop(client);
     assert_eq!(server.stop().code, Some(0));
 }
@@ -169,4 +171,93 @@ async fn under_load_others_are_refused_before_verifications_and_health_never() {
     drop(client);
     let log = server.stop().stderr;
     assert!(log.contains("too many calls at a time"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_does_not_come_ends_its_call() {
+    let place = Place::new();
+    let server = place.serve(&["--max-calls", "2"]);
+    let client = server.client(&place.first_root_key()).await;
+    let mut waiting = Waiting { go: Vec::new(), answers: Vec::new() };
+    waiting.begin(&client, "/ostiary.v1.RootKeyService/WhoAmI", Vec::new()).await;
+    assert!(!is_served(&client).await, "the room for it is taken");
+    let ended = waiting.answers.remove(0).await.unwrap().unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert!(is_served(&client).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_root_key_takes_the_room_of_all_others() {
+    let place = Place::new();
+    let server = place.serve(&["--max-calls", "20"]);
+    let operator = server.client(&place.first_root_key()).await;
+    let (leaked, secret) = operator.root_key("leaked", &["apis.*.verify_key"]).await;
+    let thief = server.client(&secret).await;
+    let mut waiting = Waiting { go: Vec::new(), answers: Vec::new() };
+    for _ in 0..9 {
+        waiting.begin(&thief, "/ostiary.v1.RootKeyService/WhoAmI", Vec::new()).await;
+    }
+    let refused = thief.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "OVERLOADED"));
+    let request = pb::DeleteRootKeyRequest { root_key_id: leaked.root_key_id, ..Default::default() };
+    operator.root_keys().delete_root_key(request).await.unwrap();
+    drop(waiting);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_streams_are_calls_under_way() {
+    let place = Place::new();
+    let server = place.serve(&["--max-calls", "6"]);
+    let client = server.client(&place.first_root_key()).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        streams.push(client.audit().watch_audit_events(pb::WatchAuditEventsRequest::default()).await.unwrap());
+    }
+    assert!(is_served(&client).await);
+    streams.push(client.audit().watch_audit_events(pb::WatchAuditEventsRequest::default()).await.unwrap());
+    assert!(!is_served(&client).await, "three are half of six");
+    drop(streams);
+    loop {
+        // The server learns of it when it is told.
+        if is_served(&client).await {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shows_no_root_key_keeps_nobody_out() {
+    let place = Place::new();
+    let socket = place.path("socket");
+    let listen = format!("unix:{}", socket.display());
+    let server = place.serve(&["--max-connections", "2", "--listen", "127.0.0.1:0", "--listen", &listen]);
+    let secret = place.first_root_key();
+    // They speak HTTP/2, answer pings, and ask for nothing that needs a root key.
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+        let channel = channel.connect().await.unwrap();
+        HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+        silent.push(channel);
+    }
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok_and(|local| !is_hung_up_on(local)));
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let client = loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Ok(channel) = endpoint.connect().await else { continue };
+        let headers = crate::harness::Headers { secret: Some(secret.clone()), ..Default::default() };
+        let client = Client { channel, headers };
+        if is_served(&client).await {
+            break client;
+        }
+    };
+    let third = TcpStream::connect(server.address).unwrap();
+    assert!(is_served(&client).await);
+    drop((silent, third));
+}
+
+/// Whether the server hangs up at once.
+fn is_hung_up_on(mut connection: std::os::unix::net::UnixStream) -> bool {
+    connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    matches!(connection.read(&mut [0; 1]), Ok(0))
 }

@@ -241,6 +241,19 @@ async fn whoever_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_key_without_the_limit_that_a_route_counts_by_is_refused_and_does_not_fail_the_call() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let (api_id, request) = documents(&client).await;
+    let (_, secret) = client.key(request).await;
+    let extensions = [("api_id", api_id.as_str()), ("rate_limits", "exports")];
+    let answer = denied(&client, about(&[("authorization", &bearer(&secret))], &extensions)).await;
+    assert_eq!((answer.status, answer.code()), (403, "RATE_LIMIT_MISSING"));
+    let answer = denied(&client, about(&[("authorization", "Bearer nonsense")], &extensions)).await;
+    assert_eq!((answer.status, answer.code()), (401, "NOT_FOUND"));
+}
+
+#[tokio::test]
 async fn a_prober_is_told_to_wait_at_once_and_good_keys_pass_meanwhile() {
     let house = House::in_memory().await;
     let client = house.operator().await;

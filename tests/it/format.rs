@@ -14,6 +14,7 @@ use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::rpc::front::Front;
 use ostiary::rpc::proxies::TrustedProxies;
+use ostiary::rpc::standing::Standing;
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::{Decision, Engine, Priority};
@@ -114,7 +115,11 @@ impl Golden {
             8_192,
             ostiary::rpc::traces::Spans::default(),
         );
-        (front.facing(Some("192.0.2.1".parse().unwrap())), Same { secret: self.first.clone(), idempotency_key: None })
+        let standing = Arc::new(Standing::new(Timestamp::EPOCH));
+        (
+            front.facing(Some("192.0.2.1".parse().unwrap()), standing),
+            Same { secret: self.first.clone(), idempotency_key: None },
+        )
     }
 
     fn root_keys(&self) -> pb::root_key_service_client::RootKeyServiceClient<Wired> {

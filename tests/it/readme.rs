@@ -2,8 +2,9 @@
 
 use clap::CommandFactory as _;
 use ostiary::config::CommandLine;
+use ostiary::config::bounds::Bounds;
 use ostiary::domain::{capability, key, namespace, network, permission, query, role, rotation, value};
-use ostiary::rpc::{self, policy, probing, rate_limits, throttle};
+use ostiary::rpc::{self, arriving, policy, probing, rate_limits, shedding, standing, throttle};
 use ostiary::service::{listing, windows};
 
 use crate::certificates::Authority;
@@ -137,6 +138,7 @@ fn the_verdicts_are_told_in_the_order_of_the_checks() {
 fn the_limits_chapter_has_the_limits_that_hold() {
     let told: Vec<_> = table("## Limits").into_iter().map(|row| row[1].clone()).collect();
     let days = rotation::GRACE_MAX.as_secs() / 86_400;
+    let bounds = Bounds::default();
     let known = [
         capability::GRANTS_MAX.to_string(),
         format!("{}; {}; {}", role::PERMISSIONS_MAX, key::ROLES_MAX, role::NEW_PERMISSIONS_MAX),
@@ -157,8 +159,20 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         ),
         format!("{days} days"),
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
-        format!("{} MiB; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20),
+        format!("{} MiB, within {} seconds; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20, arriving::ARRIVES_WITHIN.as_secs()),
         "256".to_owned(),
+        format!(
+            "{} (`--max-calls`), half of them other than verifications; a root key has at most {} times as many as are still free",
+            bounds.max_calls,
+            ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][shedding::SHARE as usize]
+        ),
+        format!("{} at a time", shedding::OPEN_MAX),
+        format!(
+            "{},000 over the network (`--max-connections`), and as many over Unix sockets; where there is no room, one \
+             over which no good root key came in its first {} seconds gives way",
+            bounds.max_connections / 1_000,
+            standing::SHOWN_WITHIN.as_secs()
+        ),
         format!(
             "{} at once, then {} a second; further ones are answered a second late",
             probing::UNKNOWN_AT_ONCE,

@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     Unclear(Unclear),
     /// Its client asks for many keys that there aren't.
     Probing,
+    /// Its key has no limit of a name that the route counts by.
+    Unlimited,
     /// This is said of its key, and this by the limits of that.
     Verdict(Verdict, Option<Outcomes>),
 }
@@ -51,6 +53,7 @@ impl Refusal {
             Self::Unclear(Unclear::Missing) => "KEY_MISSING",
             Self::Unclear(Unclear::Malformed) => "KEY_MALFORMED",
             Self::Probing => Verdict::NAMES[Verdict::NotFound.place()],
+            Self::Unlimited => "RATE_LIMIT_MISSING",
             Self::Verdict(verdict, _) => Verdict::NAMES[verdict.place()],
         }
     }
@@ -60,6 +63,7 @@ impl Refusal {
         match self {
             Self::Unclear(_) => (StatusCode::Unauthorized, Code::Unauthenticated),
             Self::Probing => (StatusCode::TooManyRequests, Code::ResourceExhausted),
+            Self::Unlimited => (StatusCode::Forbidden, Code::PermissionDenied),
             Self::Verdict(verdict, _) => match verdict {
                 Verdict::NotFound | Verdict::Disabled | Verdict::Expired => {
                     (StatusCode::Unauthorized, Code::Unauthenticated)
@@ -84,7 +88,7 @@ impl Refusal {
                 // If one of them never lets it pass, no waiting helps.
                 exceeded.map(|standing| standing.retry_after).max_by_key(|wait| wait.unwrap_or(Duration::MAX)).flatten()
             }
-            Self::Unclear(_) | Self::Verdict(_, _) => None,
+            Self::Unclear(_) | Self::Unlimited | Self::Verdict(_, _) => None,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Probes: what they answer while a server serves, and after.
 
+use rustix::process::Signal;
+
 use super::shell::{Shell, alone};
+use crate::process::{Place, await_some};
 
 #[test]
 fn a_server_that_serves_says_so_on_every_listener_to_anybody() {
@@ -20,6 +23,20 @@ fn a_server_that_serves_says_so_on_every_listener_to_anybody() {
     let gone = alone(&["health", "--server", &address, "--timeout", "5s"]);
     assert_eq!((gone.code, gone.stdout.as_str()), (6, ""), "{gone:?}");
     assert!(gone.complaint().contains(&address), "{gone:?}");
+}
+
+#[test]
+fn what_answers_is_alive_whatever_it_says() {
+    let place = Place::new();
+    let server = place.serve(&["--drain-pause", "30s"]);
+    let address = format!("http://{}", server.address);
+    let probe = |more: &[&str]| alone(&[&["health", "--server", &address], more].concat());
+    server.process.signal(Signal::TERM);
+    let told = await_some("word that it does not serve", || Some(probe(&[])).filter(|told| told.code == 6));
+    assert!(told.stdout.contains("NOT_SERVING"), "{told:?}");
+    let told = probe(&["--alive"]);
+    assert_eq!((told.code, told.stdout.as_str()), (0, "NOT_SERVING\n"), "{told:?}");
+    assert_eq!(probe(&["--alive", "--service", "ostiary.v1.verify"]).code, 2);
 }
 
 #[test]

@@ -272,7 +272,7 @@ async fn until_the_deadline<M>(mut answers: Streaming<M>) -> usize {
             Err(status) => break status,
         }
     };
-    check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &Detail::Nothing);
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     before
 }
 
