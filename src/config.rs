@@ -280,6 +280,11 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// The names of all variables of the environment that are text.
+pub fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 fn admin(text: &str) -> Result<Address, String> {
     match text.parse() {
         Ok(Address::Systemd) | Err(_) => Err("must be ADDRESS:PORT or unix:PATH".to_owned()),

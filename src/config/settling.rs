@@ -1,5 +1,6 @@
 //! Which of several values counts: the flag's, else the variable's, else the file's, else the default.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,15 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::Value;
 
 use super::file::{Said, check, flags, is_list, is_switch, read};
-use super::{CommandLine, variable};
+use super::{CommandLine, variable, variables};
 
 /// The commands that take the flags of `serve`.
 const SERVING: [&[&str]; 3] = [&["serve"], &["config", "check"], &["config", "show"]];
 /// The flag that says where the file is, and its variable.
 const FILE: (&str, &str) = ("config", "OSTIARY_CONFIG");
+
+/// Letters by which a variable may differ from one that there is, and is taken to be meant as that.
+const TYPOS_MAX: usize = 2;
 
 /// Why a command line can't be followed.
 #[derive(Debug)]
@@ -137,6 +141,7 @@ pub fn settle(arguments: &[OsString]) -> Result<(CommandLine, Settings), Misuse>
         Some(file) => read(&file, &serve).map_err(Misuse::Setting)?,
         None => Said::default(),
     };
+    check_names(&whole)?;
     check_variables(&serve, given)?;
     let whole = change(whole, path, &|command| with_defaults(command, &said));
     let (line, matches) = parsed(whole, arguments)?;
@@ -182,6 +187,26 @@ fn with_defaults(command: Command, said: &Said) -> Command {
             None => command,
         }
     })
+}
+
+/// Refuses variables that are nearly called as one that there is: whoever set them meant that one.
+///
+/// Others are left alone. Orchestrators set some of their own that begin alike.
+fn check_names(whole: &Command) -> Result<(), Misuse> {
+    let known = names(whole);
+    let unknown = variables().filter(|name| name.starts_with("OSTIARY_") && !known.contains(name));
+    for name in unknown {
+        if let Some(near) = known.iter().find(|known| strsim::levenshtein(known, &name) <= TYPOS_MAX) {
+            return Err(Misuse::Setting(format!("{name}: there is no such variable; did you mean {near}?")));
+        }
+    }
+    Ok(())
+}
+
+/// The variables of a command and of those below it.
+fn names(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|flag| Some(flag.get_env()?.to_string_lossy().into_owned()));
+    own.chain(command.get_subcommands().flat_map(names)).collect()
 }
 
 /// Refuses what variables say and no flag overrules, with their names.

@@ -28,7 +28,6 @@ use self::writer::Writer;
 use super::marks::MARKS;
 use super::{Body, Commit, Engine, Failure, Feed, Marks, Priority, Revision, View, Work};
 
-mod ahead;
 mod file;
 mod held;
 mod loading;

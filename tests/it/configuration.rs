@@ -89,6 +89,19 @@ fn a_key_that_does_not_exist_is_refused_with_the_one_that_was_probably_meant() {
 }
 
 #[test]
+fn a_variable_that_is_nearly_one_is_refused_and_others_are_let_be() {
+    let place = Place::new();
+    let refused = complaint(&place, &[], &[("OSTIARY_TLS_CLIENT_CAA", "clients.pem")]);
+    assert!(
+        refused.ends_with("OSTIARY_TLS_CLIENT_CAA: there is no such variable; did you mean OSTIARY_TLS_CLIENT_CA?")
+    );
+    // As Kubernetes names the port of a service that is called so.
+    let others =
+        [("OSTIARY_PORT", "tcp://10.0.0.1:50051"), ("OSTIARY_SERVICE_HOST", "10.0.0.1"), ("OSTIARY_ROOT_KEY", "")];
+    assert_eq!(config(&place, "check", &[], &others).code, Some(0));
+}
+
+#[test]
 fn a_value_that_is_not_fit_is_refused_with_where_it_comes_from() {
     for (text, expected) in [
         ("cache-mib = 1", "ostiary.toml: cache-mib: \"1\": 1 is not in 16..=1048576"),

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redb::StorageBackend;
-use parking_lot::Mutex;
 
-use super::ahead::Ahead;
 use super::sums::Sums;
 
 /// What must be free on the disk before anything is written: two of the largest commits.
@@ -31,8 +29,6 @@ pub(super) struct Held {
     file: File,
     path: PathBuf,
     sums: Sums,
-    /// While the file is being opened, which reads most of it.
-    ahead: Mutex<Option<Ahead>>,
     /// The number of the last opening; what an earlier one asks for is refused.
     turn: AtomicU64,
 }
@@ -53,13 +49,8 @@ impl Held {
             Err(TryLockError::WouldBlock) => return Err(::redb::Error::DatabaseAlreadyOpen),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        Ok(Arc::new(Self {
-            file,
-            path: path.to_owned(),
-            sums: Sums::default(),
-            ahead: Mutex::default(),
-            turn: AtomicU64::new(0),
-        }))
+        let held = Self { file, path: path.to_owned(), sums: Sums::default(), turn: AtomicU64::new(0) };
+        Ok(Arc::new(held))
     }
 
     /// Begins the next opening, for which all that earlier ones remember of the file is forgotten.
@@ -69,13 +60,7 @@ impl Held {
             forget_cached(&self.file)?;
         }
         self.sums.clear();
-        *self.ahead.lock() = Some(Ahead::default());
         Ok(Turn { held: Arc::clone(self), number })
-    }
-
-    /// Ends that opening: from now on only single pages are asked for.
-    pub(super) fn opened(&self) {
-        *self.ahead.lock() = None;
     }
 
     /// Whether what is written now would be found at the next start, and has room. Costs next to nothing.
@@ -115,19 +100,6 @@ impl Held {
         self.turn.fetch_add(1, Ordering::SeqCst);
         self.file.unlock()
     }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if let Some(ahead) = &mut *self.ahead.lock() {
-            return ahead.read(&self.file, offset, out);
-        }
-        self.file.read_exact_at(out, offset)
-    }
-
-    fn forget_ahead(&self) {
-        if let Some(ahead) = &mut *self.ahead.lock() {
-            ahead.forget();
-        }
-    }
 }
 
 impl Turn {
@@ -147,7 +119,7 @@ impl StorageBackend for Turn {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.held.read(offset, out)?;
+        self.held.file.read_exact_at(out, offset)?;
         // Asked afterwards: whoever opens the file after this one writes only after that.
         self.current()?;
         self.held.sums.check(offset, out)
@@ -155,7 +127,6 @@ impl StorageBackend for Turn {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.current()?;
-        self.held.forget_ahead();
         self.held.sums.cut(len);
         self.held.file.set_len(len)
     }
@@ -167,7 +138,6 @@ impl StorageBackend for Turn {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.current()?;
-        self.held.forget_ahead();
         self.held.sums.forget(offset, data.len());
         self.held.file.write_all_at(data, offset)?;
         self.held.sums.note(offset, data);

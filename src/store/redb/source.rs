@@ -63,14 +63,11 @@ impl Source for OneFile {
             Some(held) => held,
             None => Held::take(&self.path)?,
         };
-        let held = self.held.insert(held);
-        let turn = held.turn()?;
+        let turn = self.held.insert(held).turn()?;
         if turn.len()? == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty").into());
         }
-        let opened = open(builder, turn, purpose);
-        held.opened();
-        opened
+        open(builder, turn, purpose)
     }
 
     fn look(&self) -> io::Result<()> {
