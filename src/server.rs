@@ -104,13 +104,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
     let addresses = handed.iter().map(Handed::address).collect::<io::Result<Vec<_>>>();
     let addresses = addresses.map_err(|error| ServeError::Systemd { why: error.to_string() })?;
     config.check_exposure(&addresses).map_err(|misfit| ServeError::Systemd { why: misfit.why })?;
-    let tls = read_certificate(&config)?;
+    read_certificate(&config)?;
     let directory = config.data_dir.clone();
     data_directory::prepare(&directory)?;
     outlive(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    // Until the certificate can be read again there is nothing to do.
     outlive(SignalKind::hangup())?;
     let (ostiary, world) = stop.run_until_cancelled(open(&config)).await.ok_or(ServeError::Stopped)??;
+    // It may have been replaced meanwhile.
+    let tls = read_certificate(&config)?;
     descriptors::raise(config.bounds.max_connections);
     let renewal = Renewal::prepare(tls.clone(), world)?;
     let web = web(&config);

@@ -17,7 +17,11 @@ const SERVING: [&[&str]; 3] = [&["serve"], &["config", "check"], &["config", "sh
 /// The flag that says where the file is, and its variable.
 const FILE: (&str, &str) = ("config", "OSTIARY_CONFIG");
 
-/// Letters by which a variable may differ from one that there is, and is taken to be meant as that.
+/// What all variables begin with.
+const PREFIX: &str = "OSTIARY_";
+/// Letters by which a variable may differ from one that there is, and is taken to be meant as that: one of so many, and
+/// no more than these.
+const LETTERS_A_TYPO: usize = 4;
 const TYPOS_MAX: usize = 2;
 
 /// Why a command line can't be followed.
@@ -194,9 +198,10 @@ fn with_defaults(command: Command, said: &Said) -> Command {
 /// Others are left alone. Orchestrators set some of their own that begin alike.
 fn check_names(whole: &Command) -> Result<(), Misuse> {
     let known = names(whole);
-    let unknown = variables().filter(|name| name.starts_with("OSTIARY_") && !known.contains(name));
+    let unknown = variables().filter(|name| name.starts_with(PREFIX) && !known.contains(name));
     for name in unknown {
-        if let Some(near) = known.iter().find(|known| strsim::levenshtein(known, &name) <= TYPOS_MAX) {
+        let few = ((name.len() - PREFIX.len()) / LETTERS_A_TYPO).min(TYPOS_MAX);
+        if let Some(near) = known.iter().find(|known| strsim::levenshtein(known, &name) <= few) {
             return Err(Misuse::Setting(format!("{name}: there is no such variable; did you mean {near}?")));
         }
     }

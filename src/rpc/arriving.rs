@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
 
-/// How long a message may take to arrive, and how long one that is waited for may not begin.
+/// How long a message may take to arrive, and all of a request that is one.
 pub const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a message that take nobody's room.
 const SMALL: usize = 16 << 10;
@@ -40,7 +40,7 @@ impl Default for Room {
 /// What a request consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Messages {
-    /// One, which is waited for.
+    /// One, after which it ends.
     One,
     /// Any number. What lies between two of them is up to the caller.
     Many,
@@ -51,8 +51,7 @@ pub enum Messages {
 pub struct Arriving<B> {
     body: B,
     room: Arc<Room>,
-    /// Whether something is waited for while no message has begun.
-    awaited: bool,
+    messages: Messages,
     /// Bytes that are there of a prefix, and the prefix.
     prefix: (usize, [u8; PREFIX]),
     /// Bytes that are missing from the message.
@@ -68,16 +67,7 @@ pub struct Arriving<B> {
 impl<B> Arriving<B> {
     /// A body of which nothing has come.
     pub fn new(body: B, messages: Messages, room: Arc<Room>) -> Self {
-        Self {
-            body,
-            room,
-            awaited: messages == Messages::One,
-            prefix: (0, [0; PREFIX]),
-            missing: 0,
-            there: 0,
-            taken: 0,
-            late: None,
-        }
+        Self { body, room, messages, prefix: (0, [0; PREFIX]), missing: 0, there: 0, taken: 0, late: None }
     }
 
     /// Takes note of bytes that have come.
@@ -98,19 +88,23 @@ impl<B> Arriving<B> {
             data.advance(some);
             self.missing -= some;
             self.there += some;
+            if self.missing > 0 || self.messages == Messages::One {
+                self.take()?;
+            }
             if self.missing == 0 {
                 self.whole();
-            } else {
-                self.take()?;
             }
         }
         Ok(())
     }
 
-    /// The message is no longer on its way.
+    /// All of a message is there. If it is the only one, it is waited for until no more is to come.
     fn whole(&mut self) {
-        self.give_back();
-        (self.prefix.0, self.there, self.awaited, self.late) = (0, 0, false, None);
+        self.prefix.0 = 0;
+        if self.messages == Messages::Many {
+            self.give_back();
+            (self.there, self.late) = (0, None);
+        }
     }
 
     fn take(&mut self) -> Result<(), Status> {
@@ -133,7 +127,7 @@ impl<B> Arriving<B> {
 
     /// Fails once what is waited for should have come.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        if !self.awaited && self.prefix.0 == 0 {
+        if self.messages == Messages::Many && self.prefix.0 == 0 {
             return Poll::Pending;
         }
         let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(ARRIVES_WITHIN)));
@@ -216,7 +210,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_arrive_ends_its_call() {
         let room = Arc::new(Room::default());
-        for pieces in [vec![], vec![framed(9)[..3].to_vec()], vec![framed(9)[..8].to_vec()]] {
+        let (begun, half, whole) = (framed(9)[..3].to_vec(), framed(9)[..8].to_vec(), framed(9));
+        for pieces in [vec![], vec![begun], vec![half], vec![whole]] {
             let number = pieces.len();
             let mut body = arriving(pieces, Messages::One, &room);
             frames(&mut body, number).await;
@@ -231,13 +226,11 @@ mod tests {
     async fn between_two_messages_there_may_be_any_time() {
         let room = Arc::new(Room::default());
         let pieces = vec![framed(0), framed(3), [framed(7), framed(9)].concat()];
-        for (messages, pieces) in [(Messages::Many, vec![]), (Messages::Many, pieces), (Messages::One, vec![framed(9)])]
-        {
+        for pieces in [vec![], pieces] {
             let number = pieces.len();
-            let mut body = arriving(pieces, messages, &room);
+            let mut body = arriving(pieces, Messages::Many, &room);
             frames(&mut body, number).await;
-            let more = tokio::time::timeout(10 * ARRIVES_WITHIN, body.frame()).await;
-            assert!(more.is_err(), "{messages:?}");
+            assert!(tokio::time::timeout(10 * ARRIVES_WITHIN, body.frame()).await.is_err());
         }
     }
 

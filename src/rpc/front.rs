@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body as _;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
@@ -39,6 +40,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Characters of a path that are logged.
 const METHOD_LENGTH_MAX: usize = 128;
+/// Bytes of an answer that is told at once: whoever does not take it has nothing for it.
+const SMALL: u64 = 4 << 10;
 /// Characters of a request id that a caller may choose.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
 
@@ -112,7 +115,7 @@ impl Front {
         let name = door.name_of(request.uri().path());
         let request_id = request_id(request.headers(), || RequestId::from_bytes(ostiary.world().request(&stopwatch)));
         let now = || ostiary.world().now();
-        let mut under_way = match load.enter(door, now) {
+        let mut under_way = match load.enter(door, self.standing.as_ref(), now) {
             Ok(under_way) => under_way,
             // Not told in the log one by one: that would be work as well.
             Err(error) => return with_id(status::render(&error, &request_id).into_http(), &request_id),
@@ -154,8 +157,11 @@ impl Front {
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         let mut response = with_id(response, &request_id);
-        if door.lasts() && error.is_none() {
-            response = response.map(|answer| under_way.until_told(answer));
+        if under_way.was_refused() {
+            line.hush();
+        }
+        if error.is_none() && response.body().size_hint().upper().is_none_or(|bytes| bytes > SMALL) {
+            response = response.map(|answer| under_way.until_told(answer, self.standing.as_ref()));
         }
         let (code, took) = (code_of(&response, door, error.as_ref()), stopwatch.elapsed());
         timings.add(name.number, code, took);
@@ -301,6 +307,12 @@ impl Line {
         };
         let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
         Self { method, root_key: None, frequent, told }
+    }
+
+    /// Not worth a line of its own.
+    fn hush(&mut self) {
+        self.frequent = true;
+        self.told = tracing::enabled!(tracing::Level::DEBUG);
     }
 
     fn write(&self, request_id: &str, trace: Option<TraceId>, code: Code, took: Duration, error: Option<&Error>) {

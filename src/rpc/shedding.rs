@@ -21,20 +21,18 @@ use crate::metrics::Counters;
 use crate::service::caller::Caller;
 use crate::service::usage::Tally;
 
-use super::policy::{Door, Effect};
+use super::policy::{Door, Effect, Policy};
 use super::seldom::Seldom;
+use super::standing::{OPEN_MAX, Progress, Standing};
 
 /// When a refused caller should try again.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How many times as many calls one root key may have as are still free.
 pub const SHARE: u32 = 8;
-/// Calls at a time that need no root key and go on for long: those who watch health, and reflection.
-pub const OPEN_MAX: u32 = 1_024;
 
 /// Counts the calls under way.
 pub struct Load {
     under_way: Counter,
-    open: AtomicU32,
     most: u32,
     refused: Seldom,
     shed: Counters<1>,
@@ -49,20 +47,21 @@ struct Counter(AtomicU32);
 pub struct UnderWay {
     load: Arc<Load>,
     counts: Counts,
-    /// How much of `counts` there may be.
+    /// How many there may be of those.
     most: u32,
     /// How its root key is used.
     tally: Option<Arc<Tally>>,
+    /// Whether there was no room for it.
+    refused: bool,
 }
 
 /// As what a call counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counts {
     /// Nothing.
     Not,
-    /// One that needs no root key.
-    Open,
-    /// One of a root key.
+    /// One of its connection that needs no root key.
+    Open(Arc<Standing>),
+    /// One of all that need one.
     Guarded,
 }
 
@@ -70,26 +69,28 @@ impl Load {
     /// At most so many calls at a time, half of them if they are neither verifications nor countings.
     pub fn new(most: u32) -> Arc<Self> {
         let (refused, shed) = (Seldom::default(), Counters::default());
-        Arc::new(Self { under_way: Counter::default(), open: AtomicU32::new(0), most, refused, shed })
+        Arc::new(Self { under_way: Counter::default(), most, refused, shed })
     }
 
     /// Counts a call in, or refuses it.
     ///
     /// # Errors
     /// If there are too many.
-    pub fn enter(self: &Arc<Self>, door: Door, now: impl FnOnce() -> Timestamp) -> Result<UnderWay, Error> {
-        let (counts, most) = match door {
-            Door::Guarded(policy) => match policy.effect {
-                Effect::Verify | Effect::Count => (Counts::Guarded, self.most),
-                Effect::Read | Effect::Change => (Counts::Guarded, self.most / 2),
-            },
-            Door::Open { lasts: true, .. } => (Counts::Open, OPEN_MAX),
-            Door::Open { lasts: false, .. } | Door::Missing => (Counts::Not, 0),
+    pub fn enter(
+        self: &Arc<Self>,
+        door: Door,
+        standing: Option<&Arc<Standing>>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<UnderWay, Error> {
+        let (counts, most) = match (door, standing) {
+            (Door::Guarded(Policy { effect: Effect::Verify | Effect::Count, .. }), _) => (Counts::Guarded, self.most),
+            (Door::Guarded(_), _) => (Counts::Guarded, self.most / 2),
+            (Door::Open { lasts: true, .. }, Some(standing)) => (Counts::Open(Arc::clone(standing)), OPEN_MAX),
+            (Door::Open { .. } | Door::Missing, _) => (Counts::Not, 0),
         };
-        let load = Arc::clone(self);
-        let Some(counter) = self.counter(counts) else { return Ok(UnderWay { load, counts, most, tally: None }) };
+        let entered = UnderWay { load: Arc::clone(self), counts, most, tally: None, refused: false };
+        let Some(counter) = entered.counter() else { return Ok(entered) };
         let before = counter.fetch_add(1, Ordering::Relaxed);
-        let entered = UnderWay { load, counts, most, tally: None };
         if before < most { Ok(entered) } else { Err(self.refuse(before, most, now())) }
     }
 
@@ -99,14 +100,6 @@ impl Load {
             tracing::warn!(refused, under_way, most, "too many calls at a time; some are refused");
         }
         Error::Overloaded { retry_after: RETRY_AFTER }
-    }
-
-    fn counter(&self, counts: Counts) -> Option<&AtomicU32> {
-        match counts {
-            Counts::Not => None,
-            Counts::Open => Some(&self.open),
-            Counts::Guarded => Some(&self.under_way.0),
-        }
     }
 
     /// How many calls are under way.
@@ -133,18 +126,33 @@ impl UnderWay {
         let all = self.load.under_way();
         // This one counts already.
         let free = (self.most + 1).saturating_sub(all);
-        if own <= free.saturating_mul(SHARE) { Ok(()) } else { Err(self.load.refuse(all, self.most, now())) }
+        self.refused = own > free.saturating_mul(SHARE);
+        if self.refused { Err(self.load.refuse(all, self.most, now())) } else { Ok(()) }
+    }
+
+    /// Whether it was refused because of its root key.
+    pub fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// An answer that is under way until all of it is told, or nobody wants it any more.
-    pub fn until_told(self, answer: Body) -> Body {
-        Body::new(Lasting { answer, _under_way: self })
+    pub fn until_told(self, answer: Body, standing: Option<&Arc<Standing>>) -> Body {
+        let progress = standing.map(|standing| standing.telling());
+        Body::new(Lasting { answer, progress, _under_way: self })
+    }
+
+    fn counter(&self) -> Option<&AtomicU32> {
+        match &self.counts {
+            Counts::Not => None,
+            Counts::Open(standing) => Some(standing.open()),
+            Counts::Guarded => Some(&self.load.under_way.0),
+        }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some(counter) = self.load.counter(self.counts) {
+        if let Some(counter) = self.counter() {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(tally) = &self.tally {
@@ -156,6 +164,7 @@ impl Drop for UnderWay {
 /// An answer that goes on.
 struct Lasting {
     answer: Body,
+    progress: Option<Arc<Progress>>,
     _under_way: UnderWay,
 }
 
@@ -164,7 +173,11 @@ impl http_body::Body for Lasting {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.answer).poll_frame(cx)
+        let polled = Pin::new(&mut self.answer).poll_frame(cx);
+        if let Some(progress) = &self.progress {
+            progress.asked(matches!(polled, Poll::Ready(Some(_))));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -182,7 +195,7 @@ mod tests {
     use super::*;
 
     fn enter(load: &Arc<Load>, path: &str) -> Result<UnderWay, Error> {
-        load.enter(door(path), || Timestamp::EPOCH)
+        load.enter(door(path), None, || Timestamp::EPOCH)
     }
 
     #[test]
@@ -205,12 +218,16 @@ mod tests {
     #[test]
     fn whoever_watches_health_is_refused_beyond_a_bound_and_whoever_asks_for_it_never() {
         let load = Load::new(1);
-        let watches: Vec<_> = (0..OPEN_MAX).map(|_| enter(&load, "/grpc.health.v1.Health/Watch").unwrap()).collect();
-        assert!(enter(&load, "/grpc.health.v1.Health/Watch").is_err());
-        assert!(enter(&load, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_err());
-        assert!(enter(&load, "/grpc.health.v1.Health/Check").is_ok());
-        assert!(enter(&load, "/ostiary.v1.KeyService/VerifyKey").is_ok());
+        let (one, other) = (Arc::new(Standing::new(Timestamp::EPOCH)), Arc::new(Standing::new(Timestamp::EPOCH)));
+        let enter = |path: &str, standing| load.enter(door(path), Some(standing), || Timestamp::EPOCH);
+        let watch = "/grpc.health.v1.Health/Watch";
+        let watches: Vec<_> = (0..OPEN_MAX).map(|_| enter(watch, &one).unwrap()).collect();
+        assert!(enter(watch, &one).is_err());
+        assert!(enter("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &one).is_err());
+        assert!(enter("/grpc.health.v1.Health/Check", &one).is_ok());
+        assert!(enter("/ostiary.v1.KeyService/VerifyKey", &one).is_ok());
+        assert!(enter(watch, &other).is_ok(), "another connection");
         drop(watches);
-        assert!(enter(&load, "/grpc.health.v1.Health/Watch").is_ok());
+        assert!(enter(watch, &one).is_ok());
     }
 }

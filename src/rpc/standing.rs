@@ -1,15 +1,28 @@
-//! What a connection has shown of itself: one over which no good root key has come is the first to go where there is no
-//! room for others.
+//! What a connection has shown of itself, and what it may do for that.
+//!
+//! One over which no good root key has come is the first to go where there is no room for others. One that does not take
+//! its answers goes as well: nothing that its calls wait for would ever come to an end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
 
 /// How long a connection has to show a good root key before its place may be given to another.
 pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// Calls of a connection at a time that need no root key and go on for long: watching health, and reflection.
+pub const OPEN_MAX: u32 = 8;
+/// How often it is looked whether answers are taken.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Looks between which nothing of an answer is taken, after which its connection ends: after a minute.
+const LOOKS_MAX: u32 = 4;
+/// Answers that are told at a time on one connection, rarely more.
+const ANSWERS: usize = 512;
 
 /// How a connection stands.
 #[derive(Debug)]
@@ -17,12 +30,29 @@ pub struct Standing {
     since: Timestamp,
     proven: AtomicBool,
     unwanted: CancellationToken,
+    open: AtomicU32,
+    telling: Mutex<Vec<Weak<Progress>>>,
+}
+
+/// How the telling of an answer goes on.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Some of it was handed over, and nobody has asked for more.
+    handed_over: AtomicBool,
+    /// Looks at it since.
+    looks: AtomicU32,
 }
 
 impl Standing {
     /// That of a connection over which nothing has come yet.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, proven: AtomicBool::new(false), unwanted: CancellationToken::new() }
+        Self {
+            since,
+            proven: AtomicBool::new(false),
+            unwanted: CancellationToken::new(),
+            open: AtomicU32::new(0),
+            telling: Mutex::default(),
+        }
     }
 
     /// Since when there is the connection.
@@ -42,14 +72,81 @@ impl Standing {
         self.proven.load(Ordering::Relaxed)
     }
 
+    /// Calls under way that need no root key and go on for long.
+    pub fn open(&self) -> &AtomicU32 {
+        &self.open
+    }
+
+    /// Keeps in mind an answer that is being told, for as long as that is.
+    pub fn telling(&self) -> Arc<Progress> {
+        let progress = Arc::<Progress>::default();
+        let mut telling = self.telling.lock();
+        if telling.len() >= ANSWERS {
+            telling.retain(|known| known.strong_count() > 0);
+        }
+        telling.push(Arc::downgrade(&progress));
+        progress
+    }
+
     /// Gives its place to another.
     pub fn give_up(&self) {
         self.unwanted.cancel();
     }
 
-    /// Holds the connection until it ends, or its place is given to another.
+    /// Holds the connection until it ends, its place is given to another, or an answer is not taken.
     pub async fn hold(&self, conversation: impl Future<Output = ()>) {
-        // Dropped, which closes it.
-        let _ = self.unwanted.run_until_cancelled(conversation).await;
+        let conversation = pin!(conversation);
+        tokio::select! {
+            () = conversation => {}
+            // It is dropped, which closes it.
+            () = self.unwanted.cancelled() => {}
+            () = self.stalled() => tracing::debug!("a connection is closed whose answers are not taken"),
+        }
+    }
+
+    /// Returns once an answer has not been taken for too long.
+    async fn stalled(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let mut telling = self.telling.lock();
+            telling.retain(|known| known.strong_count() > 0);
+            if telling.iter().filter_map(Weak::upgrade).any(|progress| progress.look()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// Somebody asks for more of the answer, and gets some of it or has to wait.
+    pub fn asked(&self, handed_over: bool) {
+        self.looks.store(0, Ordering::Relaxed);
+        self.handed_over.store(handed_over, Ordering::Relaxed);
+    }
+
+    /// Whether it has been looked at too often since.
+    fn look(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed) && self.looks.fetch_add(1, Ordering::Relaxed) + 1 >= LOOKS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_take_its_answers_ends_and_one_that_waits_for_them_does_not() {
+        let standing = Standing::new(Timestamp::EPOCH);
+        let (told, waiting, untaken) = (standing.telling(), standing.telling(), standing.telling());
+        waiting.asked(false);
+        told.asked(true);
+        drop(told);
+        let held = |within| tokio::time::timeout(within, standing.hold(std::future::pending()));
+        assert!(held(10 * LOOKS_MAX * LOOK_EVERY).await.is_err());
+        untaken.asked(true);
+        assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err());
+        untaken.asked(true);
+        assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err(), "some of it was taken meanwhile");
+        assert!(held(LOOKS_MAX * LOOK_EVERY).await.is_ok());
     }
 }

@@ -32,7 +32,7 @@ struct Taken {
     /// Over Unix sockets.
     local: u32,
     /// Those over the network that were without a good root key when somebody looked last, the earliest first.
-    unproven: VecDeque<Weak<Standing>>,
+    unproven: VecDeque<(IpAddr, Weak<Standing>)>,
 }
 
 /// Room for one connection, for as long as it is held.
@@ -77,12 +77,13 @@ impl Caps {
             None => taken.local += 1,
             Some(peer) => {
                 let of_peer = taken.per_peer.get(&peer).copied().unwrap_or(0);
-                if of_peer >= self.most_per_peer || (taken.remote >= self.most && !taken.make_room(now)) {
+                let too_many = of_peer >= self.most_per_peer;
+                if (too_many || taken.remote >= self.most) && !taken.make_room(too_many.then_some(peer), now) {
                     return None;
                 }
                 taken.per_peer.insert(peer, of_peer + 1);
                 taken.remote += 1;
-                taken.watch(&standing, self.most);
+                taken.watch(peer, &standing, self.most);
             }
         }
         Some(Seat { caps: Arc::clone(self), peer, standing })
@@ -90,25 +91,29 @@ impl Caps {
 }
 
 impl Taken {
-    /// Sends the earliest connection away that has had the time to show a good root key and has not.
-    fn make_room(&mut self, now: Timestamp) -> bool {
-        while let Some(earliest) = self.unproven.pop_front() {
-            let Some(standing) = earliest.upgrade().filter(|standing| !standing.is_proven()) else { continue };
-            if now.since(standing.since()) < SHOWN_WITHIN {
-                self.unproven.push_front(earliest);
-                return false;
-            }
-            standing.give_up();
-            return true;
+    /// Sends the earliest connection away that has had the time to show a good root key and has not, of this peer if
+    /// one is named.
+    fn make_room(&mut self, of: Option<IpAddr>, now: Timestamp) -> bool {
+        let standing = |known: &Weak<Standing>| known.upgrade().filter(|standing| !standing.is_proven());
+        while self.unproven.front().is_some_and(|(_, known)| standing(known).is_none()) {
+            self.unproven.pop_front();
         }
-        false
+        let fits = |(peer, _): &&(IpAddr, _)| of.is_none_or(|of| of == *peer);
+        let earliest = self.unproven.iter().filter(fits).find_map(|(_, known)| standing(known));
+        let Some(earliest) = earliest.filter(|earliest| now.since(earliest.since()) >= SHOWN_WITHIN) else {
+            return false;
+        };
+        earliest.give_up();
+        // Its place is given away once.
+        self.unproven.retain(|(_, known)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&earliest)));
+        true
     }
 
-    fn watch(&mut self, standing: &Arc<Standing>, most: u32) {
+    fn watch(&mut self, peer: IpAddr, standing: &Arc<Standing>, most: u32) {
         if self.unproven.len() / 2 >= most as usize {
-            self.unproven.retain(|known| known.upgrade().is_some_and(|standing| !standing.is_proven()));
+            self.unproven.retain(|(_, known)| known.upgrade().is_some_and(|standing| !standing.is_proven()));
         }
-        self.unproven.push_back(Arc::downgrade(standing));
+        self.unproven.push_back((peer, Arc::downgrade(standing)));
     }
 }
 
@@ -175,8 +180,23 @@ mod tests {
         assert!(local.0.is_some() && local.1.is_some() && seat(None).is_none());
     }
 
-    #[test]
-    fn whoever_shows_no_root_key_gives_way_to_others() {
+    #[tokio::test]
+    async fn at_the_bound_of_a_peer_one_of_the_same_peer_gives_way() {
+        let caps = caps(9, 2);
+        let seat = |peer: &str, now| caps.seat(Some(peer.parse().unwrap()), now);
+        let (early, soon) = (Timestamp::EPOCH, Timestamp::EPOCH.after(SHOWN_WITHIN));
+        let elsewhere = seat("192.0.2.9", early).unwrap();
+        let (first, second) = (seat("192.0.2.1", early).unwrap(), seat("192.0.2.1", early).unwrap());
+        first.standing().prove();
+        let third = seat("192.0.2.1", soon);
+        let gone = |seat: &Seat| seat.standing().hold(std::future::pending()).now_or_never().is_some();
+        assert!(third.is_some() && gone(&second) && !gone(&elsewhere) && !gone(&first));
+        drop(second);
+        assert!(seat("192.0.2.1", soon).is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_shows_no_root_key_gives_way_to_others() {
         let caps = caps(3, 3);
         let soon = Timestamp::EPOCH.after(SHOWN_WITHIN);
         let seat = |now: Timestamp| caps.seat(Some("192.0.2.1".parse().unwrap()), now);
@@ -192,5 +212,7 @@ mod tests {
         third.standing().prove();
         drop(second);
         assert!(other(soon).is_none(), "all the others have shown one, or have just come");
+        let later = soon.after(SHOWN_WITHIN);
+        assert!(other(later).is_some() && gone(&fourth));
     }
 }

@@ -59,7 +59,7 @@ pub struct Entry<R> {
     pub record: R,
     /// Where the mark of its row is.
     pub spot: Spot,
-    /// The revision of the view that it was read from.
+    /// The revision of the view that it was read from, or of the commit that left it so.
     pub revision: u64,
 }
 

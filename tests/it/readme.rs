@@ -160,16 +160,16 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         format!("{days} days"),
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
         format!("{} MiB, within {} seconds; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20, arriving::ARRIVES_WITHIN.as_secs()),
-        "256".to_owned(),
+        "256; a minute".to_owned(),
         format!(
             "{} (`--max-calls`), half of them other than verifications; a root key has at most {} times as many as are still free",
             bounds.max_calls,
             ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][shedding::SHARE as usize]
         ),
-        format!("{} at a time", shedding::OPEN_MAX),
+        standing::OPEN_MAX.to_string(),
         format!(
-            "{},000 over the network (`--max-connections`), and as many over Unix sockets; where there is no room, one \
-             over which no good root key came in its first {} seconds gives way",
+            "{},000 over the network (`--max-connections`), and as many over Unix sockets; where there is no room, also \
+             for one peer, one over which no good root key came in its first {} seconds gives way",
             bounds.max_connections / 1_000,
             standing::SHOWN_WITHIN.as_secs()
         ),

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use prost::Message as _;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use tonic::body::Body;
@@ -214,6 +214,10 @@ impl http_body::Body for Whole {
 
     fn is_end_stream(&self) -> bool {
         self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.message.as_ref().map_or(0, |message| message.len() as u64))
     }
 }
 
