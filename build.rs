@@ -191,8 +191,7 @@ fn policy(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String, Fa
     };
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
     let messages = if method.is_client_streaming() { "Messages::Many" } else { "Messages::One" };
-    let lasts = method.is_server_streaming();
-    let what = format!("need: {need}, effect: {effect}, messages: {messages}, lasts: {lasts}");
+    let what = format!("need: {need}, effect: {effect}, messages: {messages}");
     Ok(format!("{what}, permission: {permission:?}, path: {path:?}"))
 }
 

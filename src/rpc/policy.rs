@@ -35,8 +35,6 @@ pub struct Policy {
     pub effect: Effect,
     /// What a request consists of.
     pub messages: Messages,
-    /// Whether the answer has many messages, and so may go on for long.
-    pub lasts: bool,
     /// The permission as the proto spells it.
     pub permission: &'static str,
     /// The method's path.
@@ -53,7 +51,6 @@ static CHECK: Policy = Policy {
     need: Need::Capability(Capability::VerifyKey),
     effect: Effect::Verify,
     messages: Messages::One,
-    lasts: false,
     permission: "apis.{api_id}.verify_key",
     path: "/envoy.service.auth.v3.Authorization/Check",
     number: POLICIES.len(),
@@ -122,11 +119,6 @@ impl Door {
             Self::Guarded(Policy { messages, .. }) | Self::Open { messages, .. } => messages,
             Self::Missing => Messages::One,
         }
-    }
-
-    /// Whether the answer may go on for long.
-    pub fn lasts(self) -> bool {
-        matches!(self, Self::Guarded(Policy { lasts: true, .. }) | Self::Open { lasts: true, .. })
     }
 
     /// Whether everybody gets there.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -29,6 +29,9 @@ use super::standing::{OPEN_MAX, Progress, Standing};
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How many times as many calls one root key may have as are still free.
 pub const SHARE: u32 = 8;
+
+/// Bytes of an answer that are handed over at a time.
+const PIECE: usize = 16 << 10;
 
 /// Counts the calls under way.
 pub struct Load {
@@ -138,7 +141,7 @@ impl UnderWay {
     /// An answer that is under way until all of it is told, or nobody wants it any more.
     pub fn until_told(self, answer: Body, standing: Option<&Arc<Standing>>) -> Body {
         let progress = standing.map(|standing| standing.telling());
-        Body::new(Lasting { answer, progress, _under_way: self })
+        Body::new(Lasting { answer, rest: Bytes::new(), progress, _under_way: self })
     }
 
     fn counter(&self) -> Option<&AtomicU32> {
@@ -161,9 +164,11 @@ impl Drop for UnderWay {
     }
 }
 
-/// An answer that goes on.
+/// An answer that goes on. It is handed over in small pieces, so that what nobody takes stays here, where it counts.
 struct Lasting {
     answer: Body,
+    /// What has come of it and was not handed over.
+    rest: Bytes,
     progress: Option<Arc<Progress>>,
     _under_way: UnderWay,
 }
@@ -173,19 +178,25 @@ impl http_body::Body for Lasting {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.answer).poll_frame(cx);
+        let next = match self.rest.is_empty() {
+            true => Pin::new(&mut self.answer).poll_frame(cx),
+            false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest))))),
+        };
         if let Some(progress) = &self.progress {
-            progress.asked(matches!(polled, Poll::Ready(Some(_))));
+            progress.asked(matches!(next, Poll::Ready(Some(_))));
         }
-        polled
+        next.map_ok(|frame| match frame.into_data() {
+            Ok(mut data) => {
+                let piece = data.split_to(data.len().min(PIECE));
+                self.rest = data;
+                Frame::data(piece)
+            }
+            Err(trailers) => trailers,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        self.rest.is_empty() && self.answer.is_end_stream()
     }
 }
 
@@ -213,6 +224,24 @@ mod tests {
         drop(first);
         assert!(enter(create).is_err(), "three are under way");
         assert!(enter(verify).is_ok(), "what was refused does not count");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_handed_over_in_pieces_and_counts_until_its_end() {
+        use http_body_util::{BodyExt as _, Full};
+        let load = Load::new(1);
+        let bytes: Bytes = (0..2 * PIECE + 9).map(|n| (n % 251) as u8).collect();
+        let answer = Body::new(Full::new(bytes.clone()).map_err(|never| match never {}));
+        let mut told = enter(&load, "/ostiary.v1.KeyService/VerifyKey").unwrap().until_told(answer, None);
+        let mut pieces = Vec::new();
+        while let Some(frame) = told.frame().await {
+            assert_eq!(load.under_way(), 1);
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, 9]);
+        assert_eq!(pieces.concat(), bytes);
+        drop(told);
+        assert_eq!(load.under_way(), 0);
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 pub const OPEN_MAX: u32 = 8;
 /// How often it is looked whether answers are taken.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Looks between which nothing of an answer is taken, after which its connection ends: after a minute.
-const LOOKS_MAX: u32 = 4;
+/// Looks between which nothing of an answer is taken, after which its connection ends: after a minute or little more.
+const LOOKS_MAX: u32 = 5;
 /// Answers that are told at a time on one connection, rarely more.
 const ANSWERS: usize = 512;
 
@@ -68,8 +68,13 @@ impl Standing {
     }
 
     /// Whether one has.
-    pub fn is_proven(&self) -> bool {
+    fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether its place could be given to another: it has shown no good root key, and is not about to end.
+    pub fn gives_way(&self) -> bool {
+        !self.is_proven() && !self.unwanted.is_cancelled()
     }
 
     /// Calls under way that need no root key and go on for long.
@@ -100,7 +105,7 @@ impl Standing {
             () = conversation => {}
             // It is dropped, which closes it.
             () = self.unwanted.cancelled() => {}
-            () = self.stalled() => tracing::debug!("a connection is closed whose answers are not taken"),
+            () = self.stalled() => tracing::warn!("a connection is closed on which an answer was not taken for a minute"),
         }
     }
 

@@ -94,7 +94,7 @@ impl Taken {
     /// Sends the earliest connection away that has had the time to show a good root key and has not, of this peer if
     /// one is named.
     fn make_room(&mut self, of: Option<IpAddr>, now: Timestamp) -> bool {
-        let standing = |known: &Weak<Standing>| known.upgrade().filter(|standing| !standing.is_proven());
+        let standing = |known: &Weak<Standing>| known.upgrade().filter(|standing| standing.gives_way());
         while self.unproven.front().is_some_and(|(_, known)| standing(known).is_none()) {
             self.unproven.pop_front();
         }
@@ -104,14 +104,12 @@ impl Taken {
             return false;
         };
         earliest.give_up();
-        // Its place is given away once.
-        self.unproven.retain(|(_, known)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&earliest)));
         true
     }
 
     fn watch(&mut self, peer: IpAddr, standing: &Arc<Standing>, most: u32) {
         if self.unproven.len() / 2 >= most as usize {
-            self.unproven.retain(|(_, known)| known.upgrade().is_some_and(|standing| !standing.is_proven()));
+            self.unproven.retain(|(_, known)| known.upgrade().is_some_and(|standing| standing.gives_way()));
         }
         self.unproven.push_back((peer, Arc::downgrade(standing)));
     }
@@ -126,6 +124,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        // Calls that are still being answered know of it.
+        self.standing.give_up();
         let mut taken = self.caps.taken.lock();
         let Some(peer) = self.peer else {
             taken.local -= 1;

@@ -28,6 +28,8 @@ const HEADERS_MAX: u32 = 16 * 1024;
 const TAKEN_BACK_MAX: usize = 20;
 /// Calls that had to be broken off for what a client did wrong, above which it is hung up on.
 const BROKEN_OFF_MAX: usize = 256;
+/// Bytes of one answer that wait to be sent; more is not asked for.
+const UNSENT_MAX: usize = 64 << 10;
 /// How long a connection may take to begin: to agree on encryption, if there is any, and on HTTP/2.
 const BEGUN_WITHIN: Duration = Duration::from_secs(5);
 /// How often a silent peer is asked whether it is still there.
@@ -153,6 +155,7 @@ where
         .max_header_list_size(HEADERS_MAX)
         .max_pending_accept_reset_streams(TAKEN_BACK_MAX)
         .max_local_error_reset_streams(BROKEN_OFF_MAX)
+        .max_send_buf_size(UNSENT_MAX)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_WITHIN);
     let connection = protocol.serve_connection(TokioIo::new(stream), service);

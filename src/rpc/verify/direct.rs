@@ -216,8 +216,11 @@ impl http_body::Body for Whole {
         self.ended
     }
 
+    /// At most: gRPC-Web adds what comes after it, so that this is no length of the whole.
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.message.as_ref().map_or(0, |message| message.len() as u64))
+        let mut hint = SizeHint::new();
+        hint.set_upper(self.message.as_ref().map_or(0, |message| message.len() as u64));
+        hint
     }
 }
 
