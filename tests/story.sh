@@ -3,10 +3,10 @@
 # what stands after each `#=>` is in the output, in order. It is run through every door: in the clear over TCP, encrypted,
 # encrypted with a certificate of the client, and over a Unix socket.
 #
-#     tests/story.sh <path of ostiary>
+#     tests/story.sh <path of ostiary> [path of the example that makes certificates]
 #
-# grpcurl is taken from OSTIARY_GRPCURL, else from PATH. The certificates come from the example beside the program, which
-# `cargo test` has built. What is replaced in the commands, and nothing else:
+# grpcurl is taken from OSTIARY_GRPCURL, else from PATH. The certificates come from the example, beside the program if
+# it is not named, which `cargo test` has built. What is replaced in the commands, and nothing else:
 #   - `cargo run --release -- serve` by the given program in the background, with a free port and the flags of the door;
 #   - `-plaintext` and the address 127.0.0.1:50051 by what README.md says for the door;
 #   - the lines that install grpcurl by nothing.
@@ -14,7 +14,7 @@ set -euo pipefail
 
 here="$(cd "$(dirname "$0")/.." && pwd)"
 ostiary="$(realpath "${1:?the path of ostiary}")"
-certificates="$(dirname "$ostiary")/examples/certificates"
+certificates="${2:-$(dirname "$ostiary")/examples/certificates}"
 grpcurl="${OSTIARY_GRPCURL:-$(command -v grpcurl || true)}"
 if [[ ! -x "$grpcurl" ]]; then
   echo 'no grpcurl: go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4, or name it in OSTIARY_GRPCURL' >&2
