@@ -29,8 +29,8 @@
 //! # The life of a request
 //!
 //! 1. [`server`] takes the connection if there is room, and agrees with its client on encryption, if there is any, and on
-//!    HTTP/2, or HTTP/1.1 for gRPC-Web. [`rpc::front`] refuses the call if too many are under way, else gives it its id, its deadline and its line in
-//!    the log.
+//!    HTTP/2, or HTTP/1.1 for gRPC-Web. [`rpc::front`] refuses the call if too many are under way, else gives it its id,
+//!    its deadline and its line in the log.
 //! 2. [`rpc::gate`] recognises the root key before the message is decoded and compares it with the method's policy,
 //!    which the proto declares. The header goes no further.
 //! 3. The handler, in `rpc`, turns the message into a draft that is right by construction, or tells every flaw at once.
@@ -65,6 +65,7 @@
 //! | draft, issued | what is to be made, and what was made together with its secret |
 //! | identity | whose keys they are, by the name that the developer gives them |
 //! | limit, rate, window | how often something may happen, how much that is, and what has happened so far |
+//! | seat, standing | room for a connection, what that has shown of itself |
 //! | meter, purse, block | what a line of keys may still use, what of it is in memory, how that is reserved |
 //! | line | a key and all that it was rerolled from and to; they share a meter and their windows |
 //! | namespace, charge, exception | where callers count what they name, one such counting, another rate for some names |

@@ -11,16 +11,15 @@ use super::within;
 pub struct Bounds {
     /// Connections over the network at a time, and as many over Unix sockets; further ones are closed at once.
     ///
-    /// On the network one over which no good root key came in its first 5 seconds makes room for a new one. Each takes a file descriptor. ostiary raises its own limit of them as far as it may, and says so if that is not
-    /// far enough.
+    /// On the network one over which no good root key came in its first 5 seconds makes room for a new one. Each takes a
+    /// file descriptor. ostiary raises its own limit of them as far as it may, and says so if that is not far enough.
     #[arg(long, env = "OSTIARY_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
     /// Connections at a time from one address, or from one /64 network of IPv6; further ones are closed at once.
     ///
-    /// What comes over a Unix socket counts by itself. Everything that comes through a proxy counts as
-    /// the proxy's.
+    /// What comes over a Unix socket counts by itself. Everything that comes through a proxy counts as the proxy's.
     #[arg(long, env = "OSTIARY_MAX_CONNECTIONS_PER_PEER", default_value_t = 1_000, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_peer: u32,

@@ -35,7 +35,7 @@ impl pb::authorization_server::Authorization for Desk {
         let verified = match self.ostiary.verify_key(&caller, &asked, None).await {
             // The question itself has been found good: it is this key that does not fit it, and the client chose the key.
             Err(Error::Invalid(_)) => return Ok(Response::new(denied(Refusal::Unlimited, &key_header, request_id))),
-            verified => verified.map_err(located)?,
+            verified => verified?,
         };
         let Done { answer: Verification { verdict, key }, revision: _ } = verified;
         let unknown_too_often = verdict == Verdict::NotFound && self.unknown(&caller, asked.client).is_some();

@@ -42,7 +42,6 @@ impl MaintenanceService for Desk {
         let mut fields = Fields::default();
         let min_revision = fields.min_revision(&min_revision);
         let min_revision = fields.finish(min_revision)?;
-        caller.permit(Capability::Backup)?;
         let place = Arc::clone(&self.backups).try_acquire_owned();
         let place = place.map_err(|_| Error::Overloaded { retry_after: RETRY_AFTER })?;
         let Done { answer: backup, revision } = self.ostiary.back_up(&caller, min_revision).await?;
