@@ -50,8 +50,17 @@ impl Clock {
 
     /// Bytes of memory that are its own or in use by it.
     pub fn resident(self) -> Result<u64, Failed> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that those have been.
+    pub fn peak(self) -> Result<u64, Failed> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(self, which: &str) -> Result<u64, Failed> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("a status of another shape")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).ok_or("a status of another shape")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1_024)
     }
 }

@@ -18,6 +18,8 @@ mod bench;
 mod clock;
 mod figures;
 mod fixture;
+#[path = "../../tests/it/attacks/frames.rs"]
+mod frames;
 mod load;
 mod machine;
 mod options;

@@ -6,6 +6,7 @@ use crate::Failed;
 use crate::bench::Bench;
 use crate::report::Report;
 
+mod attacks;
 mod batch;
 mod cold;
 mod create;
@@ -87,6 +88,11 @@ pub const ALL: &[Row] = &[
         name: "socket",
         about: "VerifyKey over a Unix socket, one call at a time",
         run: |bench| Box::pin(socket::run(bench)),
+    },
+    Row {
+        name: "attacks",
+        about: "VerifyKey while another client misuses HTTP/2",
+        run: |bench| Box::pin(attacks::run(bench)),
     },
     Row {
         name: "scaling",

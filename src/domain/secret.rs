@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use super::Flaw;
@@ -117,7 +117,9 @@ impl Secret {
 
     /// What is stored instead, and what it is found by.
     pub fn digest(&self) -> Digest {
-        Digest(Sha256::digest(self.0.as_bytes()).into())
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, self.0.as_bytes()).as_ref());
+        Digest(bytes)
     }
 
     /// Where the record lies if this is the secret of an API key. Anybody can make one up: it proves nothing.

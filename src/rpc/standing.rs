@@ -35,9 +35,9 @@ pub struct Standing {
 }
 
 /// How the telling of an answer goes on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
-    /// Some of it was handed over, and nobody has asked for more.
+    /// It is the client's turn: some of the answer was handed over, or there is one, and nobody has asked for more.
     handed_over: AtomicBool,
     /// Looks at it since.
     looks: AtomicU32,
@@ -84,7 +84,8 @@ impl Standing {
 
     /// Keeps in mind an answer that is being told, for as long as that is.
     pub fn telling(&self) -> Arc<Progress> {
-        let progress = Arc::<Progress>::default();
+        // Nobody asks for it before the client has room for a first byte.
+        let progress = Arc::new(Progress { handed_over: AtomicBool::new(true), looks: AtomicU32::new(0) });
         let mut telling = self.telling.lock();
         if telling.len() >= ANSWERS {
             telling.retain(|known| known.strong_count() > 0);
@@ -142,13 +143,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_take_its_answers_ends_and_one_that_waits_for_them_does_not() {
         let standing = Standing::new(Timestamp::EPOCH);
-        let (told, waiting, untaken) = (standing.telling(), standing.telling(), standing.telling());
+        let (told, waiting) = (standing.telling(), standing.telling());
         waiting.asked(false);
         told.asked(true);
         drop(told);
         let held = |within| tokio::time::timeout(within, standing.hold(std::future::pending()));
         assert!(held(10 * LOOKS_MAX * LOOK_EVERY).await.is_err());
-        untaken.asked(true);
+        let untaken = standing.telling();
         assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err());
         untaken.asked(true);
         assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err(), "some of it was taken meanwhile");

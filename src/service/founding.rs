@@ -134,8 +134,12 @@ impl Ostiary {
         self.operator
     }
 
-    /// Stores the present instant, before which no later run will begin.
+    /// Stores the present instant, before which no later run will begin. Not while the clock is in doubt: if it is put
+    /// right it must be believed again, and if it is not the next run must find it as far ahead.
     pub async fn save_time(&self) -> Result<(), Error> {
+        if self.purging == Purging::Suspended {
+            return Ok(());
+        }
         self.settle(move |tx, drawn| tables::CLOCK.put(tx, &(), &drawn.now.millis())).await
     }
 }

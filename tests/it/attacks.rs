@@ -1,6 +1,6 @@
 //! Clients that mean harm: whatever they do, others are answered, and the server neither grows nor falls over.
 
-mod frames;
+pub mod frames;
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,11 +11,10 @@ use std::time::Duration;
 use ostiary::pb::v1 as pb;
 use tokio::task::JoinHandle;
 
-use crate::bounds::from;
 use crate::certificates::Authority;
 use crate::harness::Client;
 use crate::process::{Place, Server};
-use frames::Attacker;
+use frames::{Attacker, from};
 
 /// Where harm comes from: another address than that of whoever calls in good faith.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
@@ -116,7 +115,7 @@ async fn calls_that_are_taken_back_at_once_by_the_thousand() {
     let address = siege.address();
     let hung_up_on = beside(move || {
         let attacks = (0..50).map(|_| {
-            let mut attacker = Attacker::connect(ATTACKER, address);
+            let mut attacker = Attacker::connect(ATTACKER, address).unwrap();
             // Sent in one piece, so that the server sees each call together with its end.
             let mut burst = Vec::new();
             for stream in 0..1_000 {
@@ -139,7 +138,7 @@ async fn calls_that_are_taken_back_one_by_one() {
     let address = siege.address();
     beside(move || {
         for _ in 0..10 {
-            let mut attacker = Attacker::connect(ATTACKER, address);
+            let mut attacker = Attacker::connect(ATTACKER, address).unwrap();
             for stream in 0..500 {
                 attacker.send(&frames::call(2 * stream + 1));
                 attacker.send(&frames::reset(2 * stream + 1));
@@ -156,7 +155,7 @@ async fn headers_that_do_not_end() {
     let address = siege.address();
     let hung_up_on = beside(move || {
         let attacks = (0..20).map(|number| {
-            let mut attacker = Attacker::connect(ATTACKER, address);
+            let mut attacker = Attacker::connect(ATTACKER, address).unwrap();
             attacker.send(&frames::call_begun(1));
             // Empty ones cost the attacker least; full ones the server most.
             let size = if number % 2 == 0 { 0 } else { 16_000 };
@@ -180,7 +179,7 @@ async fn settings_and_pings_without_end() {
     let address = siege.address();
     beside(move || {
         for _ in 0..10 {
-            let mut attacker = Attacker::connect(ATTACKER, address);
+            let mut attacker = Attacker::connect(ATTACKER, address).unwrap();
             let burst: Vec<u8> = (0..1_000).flat_map(|_| [frames::settings(), frames::ping()].concat()).collect();
             // The answers are never read.
             for _ in 0..20 {
@@ -201,7 +200,7 @@ fn silent(address: SocketAddr, number: u32) -> Vec<TcpStream> {
         // From several addresses, as many as each may have.
         let [a, b, c, _] = ATTACKER.octets();
         let own = Ipv4Addr::new(a, b, c, 66 + u8::try_from(index / 900).unwrap());
-        open.push(from(own, address));
+        open.push(from(own, address).unwrap());
     }
     open
 }
@@ -241,7 +240,7 @@ async fn thousands_of_connections_that_say_nothing_encrypted_or_not() {
 async fn one_address_cannot_take_all_the_room() {
     let siege = Siege::begin(&["--max-connections", "300", "--max-connections-per-peer", "200"]).await;
     let address = siege.address();
-    let open = beside(move || (0..400).map(|_| from(ATTACKER, address)).collect::<Vec<_>>()).await;
+    let open = beside(move || (0..400).map(|_| from(ATTACKER, address).unwrap()).collect::<Vec<_>>()).await;
     let newcomer = siege.server.client(&siege.place.first_root_key()).await;
     newcomer.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
     drop((open, newcomer));

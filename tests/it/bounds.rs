@@ -1,28 +1,20 @@
 //! How many connections and calls there may be at a time, how long a connection may last, and who goes first.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ostiary::pb::v1 as pb;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use crate::attacks::frames::from;
 use crate::harness::{Client, reason};
 use crate::process::{Place, await_some};
-
-/// A connection from this address of the machine itself.
-pub fn from(own: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &SocketAddr::from((own, 0))).unwrap();
-    connect(&socket, &to).unwrap();
-    TcpStream::from(socket)
-}
 
 /// Whether the server has hung up without having said anything.
 fn is_closed(mut connection: &TcpStream) -> bool {
@@ -44,18 +36,18 @@ async fn connections_above_the_bounds_are_closed_and_those_below_go_on() {
     let client = server.client(&place.first_root_key()).await;
     assert!(is_served(&client).await);
     let greedy = Ipv4Addr::new(127, 0, 0, 9);
-    let held = [0; 3].map(|_| from(greedy, server.address));
-    let fourth = from(greedy, server.address);
+    let held = [0; 3].map(|_| from(greedy, server.address).unwrap());
+    let fourth = from(greedy, server.address).unwrap();
     await_some("hanging up on the fourth of one peer", || is_closed(&fourth).then_some(()));
     assert!(held.iter().all(|held| !is_closed(held)));
-    let last = from(Ipv4Addr::new(127, 0, 0, 10), server.address);
-    let beyond = from(Ipv4Addr::new(127, 0, 0, 11), server.address);
+    let last = from(Ipv4Addr::new(127, 0, 0, 10), server.address).unwrap();
+    let beyond = from(Ipv4Addr::new(127, 0, 0, 11), server.address).unwrap();
     await_some("hanging up on the sixth of all", || is_closed(&beyond).then_some(()));
     assert!(!is_closed(&last));
     assert!(is_served(&client).await);
     drop(held);
     let again = await_some("room for one more", || {
-        let again = from(greedy, server.address);
+        let again = from(greedy, server.address).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         (!is_closed(&again)).then_some(again)
     });

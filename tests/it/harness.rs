@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each part is used by some of the test modules")]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,9 +103,14 @@ impl House {
         self.stop = stop;
     }
 
-    /// Bytes of the store's file.
+    /// The store's file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("ostiary.redb")
+    }
+
+    /// Bytes of it.
     pub fn file_size(&self) -> u64 {
-        self.directory.path().join("ostiary.redb").metadata().unwrap().len()
+        self.file().metadata().unwrap().len()
     }
 
     /// Stops it cleanly.

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
 /// The parts that put the others together.
 const ABOVE_ALL: [&str; 4] = ["offline", "server", "main", "lib"];
 /// Crates that the domain builds on.
-const OF_THE_DOMAIN: [&str; 15] = [
+const OF_THE_DOMAIN: [&str; 16] = [
     "std",
     "core",
     "alloc",
@@ -33,6 +33,7 @@ const OF_THE_DOMAIN: [&str; 15] = [
     "compact_str",
     "crc32fast",
     "ipnet",
+    "ring",
     "sha2",
     "smallvec",
     "strsim",

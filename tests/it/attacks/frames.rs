@@ -1,46 +1,49 @@
-//! HTTP/2 by hand, as no client in good faith speaks it (RFC 9113).
+//! HTTP/2 by hand, as no client in good faith speaks it (RFC 9113). The benches use it as well.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Types of frames.
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+const VERIFY_KEY: &str = "/ostiary.v1.KeyService/VerifyKey";
+/// Types of frames (section 6).
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+/// A flag: no more headers of this call follow.
+pub const END_HEADERS: u8 = 4;
 /// The code of a stream that nobody needs any more.
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [length[1], length[2], length[3], kind, flags];
-    [&head, stream.to_be_bytes().as_slice(), payload].concat()
+/// A frame: its type, its flags, the stream that it belongs to, and what is in it.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [.., a, b, c] = payload.len().to_be_bytes();
+    [&[a, b, c, kind, flags], stream.to_be_bytes().as_slice(), payload].concat()
 }
 
 /// The headers of a call that names no root key: POST, http, its path, the type of its content.
-fn headers() -> Vec<u8> {
-    let path = b"/ostiary.v1.KeyService/VerifyKey";
+pub fn headers(path: &str) -> Vec<u8> {
     let kind = b"application/grpc";
-    let mut block = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
-    block.extend(path);
+    let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
+    block.extend(path.as_bytes());
     // A literal whose name is number 31 of the static table.
-    block.extend([0x0f, 0x10, u8::try_from(kind.len()).unwrap()]);
+    block.extend([0x0f, 0x10, kind.len() as u8]);
     block.extend(kind);
     block
 }
 
 /// A call whose message is still to come.
 pub fn call(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS, stream, &headers())
+    frame(HEADERS, END_HEADERS, stream, &headers(VERIFY_KEY))
 }
 
 /// A call whose headers are still going on.
 pub fn call_begun(stream: u32) -> Vec<u8> {
-    frame(HEADERS, 0, stream, &headers())
+    frame(HEADERS, 0, stream, &headers(VERIFY_KEY))
 }
 
 /// More headers, which are not the last: one of so many bytes.
@@ -51,10 +54,10 @@ pub fn continuation(stream: u32, size: usize) -> Vec<u8> {
         let mut rest = size - 127;
         block.extend([0x00, 0x01, b'x', 0x7f]);
         while rest >= 0x80 {
-            block.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+            block.push((rest & 0x7f) as u8 | 0x80);
             rest >>= 7;
         }
-        block.push(u8::try_from(rest).unwrap());
+        block.push(rest as u8);
         block.extend(vec![b'a'; size]);
     }
     frame(CONTINUATION, 0, stream, &block)
@@ -75,18 +78,25 @@ pub fn ping() -> Vec<u8> {
     frame(PING, 0, 0, &[7; 8])
 }
 
+/// A connection from this address of the machine itself.
+pub fn from(own: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((own, 0)))?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
 /// A connection that has begun well.
-pub struct Attacker(TcpStream);
+pub struct Attacker(pub TcpStream);
 
 impl Attacker {
-    pub fn connect(own: Ipv4Addr, to: SocketAddr) -> Self {
-        let connection = crate::bounds::from(own, to);
+    pub fn connect(own: Ipv4Addr, to: SocketAddr) -> io::Result<Self> {
+        let mut connection = from(own, to)?;
         // Bounds, not expectations.
-        connection.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let mut attacker = Self(connection);
-        assert!(attacker.send(&[PREFACE, &settings()].concat()));
-        attacker
+        connection.set_write_timeout(Some(Duration::from_secs(2)))?;
+        connection.set_read_timeout(Some(Duration::from_secs(60)))?;
+        connection.write_all(&[PREFACE, &settings()].concat())?;
+        Ok(Self(connection))
     }
 
     /// Sends this; false once that is not possible any more.

@@ -1,0 +1,86 @@
+//! A clock that is far ahead of the last run: ends are kept to, but nothing is removed for good before it is trusted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ostiary::pb::v1 as pb;
+use ostiary::store::redb::{RedbEngine, RedbOptions};
+use ostiary::store::{Engine, tables};
+
+use crate::harness::{House, START, span};
+use crate::process::{Place, set_mode};
+
+const DAY: u64 = 24 * 3_600 * 1_000;
+const WARNING: &str = "the clock is far ahead of when ostiary last ran";
+
+/// What lies in a store that nobody serves: its keys, and the instant before which no run begins.
+async fn stored(file: &Path) -> (Vec<String>, u64) {
+    let engine = Arc::new(RedbEngine::open(RedbOptions::new(file.to_owned(), 1)).unwrap());
+    let view = engine.view().await.unwrap();
+    let keys = tables::KEYS.list(view.as_ref(), &(), None, 10).await.unwrap();
+    let instant = tables::CLOCK.read(view.as_ref(), &()).await.unwrap().unwrap();
+    (keys.into_iter().map(|((_, key), _)| key.to_string()).collect(), instant)
+}
+
+/// A place with the store of a house that was left at the beginning of its time: one key that is deleted, and one that has
+/// a day to live. With the root key and the id of the deleted key.
+async fn left_behind() -> (Place, String, String) {
+    let mut house = House::unswept().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let deleted = client.plain_key(&api, "deleted").await.0;
+    let request = pb::DeleteKeyRequest { key_id: deleted.key_id.clone(), ..Default::default() };
+    client.keys().delete_key(request).await.unwrap();
+    let expiration = Some(pb::create_key_request::Expiration::Ttl(span(DAY)));
+    client.key(pb::CreateKeyRequest { api_id: api.api_id, expiration, ..Default::default() }).await;
+    drop(client);
+    house.halt().await;
+    let place = Place::new();
+    std::fs::create_dir(place.data()).unwrap();
+    set_mode(&place.data(), 0o700);
+    let file = place.data().join("ostiary.redb");
+    std::fs::copy(house.file(), &file).unwrap();
+    set_mode(&file, 0o600);
+    (place, house.first.clone(), deleted.key_id)
+}
+
+/// Runs the server until it has recorded the one end of a life, and returns what it said.
+async fn run(place: &Place, secret: &str, flags: &[&str]) -> String {
+    let server = place.serve(flags);
+    let client = server.client(secret).await;
+    let filter = Some(pb::ListAuditEventsFilter { event: Some("key.expire".to_owned()), ..Default::default() });
+    let request = pb::ListAuditEventsRequest { filter, ..Default::default() };
+    loop {
+        let listed = client.audit().list_audit_events(request.clone()).await.unwrap().into_inner();
+        if listed.events.len() == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    drop(client);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.stderr
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_far_ahead_removes_nothing_however_often_until_the_clock_is_trusted() {
+    let (place, secret, deleted) = left_behind().await;
+    let file = place.data().join("ostiary.redb");
+    for _ in 0..2 {
+        let said = run(&place, &secret, &[]).await;
+        assert!(said.contains(WARNING), "{said}");
+        let (keys, instant) = stored(&file).await;
+        assert_eq!((keys.len(), instant), (2, START), "a clock that is put right again is believed");
+    }
+    // Each run may end before it has come to all of it.
+    for _ in 0..100 {
+        let said = run(&place, &secret, &["--trust-clock"]).await;
+        assert!(!said.contains(WARNING), "{said}");
+        let (keys, instant) = stored(&file).await;
+        if !keys.contains(&deleted) && instant > START {
+            return;
+        }
+    }
+    panic!("the deleted key is still there");
+}
