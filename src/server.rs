@@ -43,6 +43,7 @@ mod systemd;
 pub mod tls;
 #[cfg(feature = "otlp")]
 mod traces;
+mod turns;
 
 pub use error::ServeError;
 

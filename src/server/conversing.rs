@@ -19,6 +19,7 @@ use tonic::body::Body;
 use super::begun::{Begun, Protocols, Tongue, Wire, begins};
 use super::listening::Socket;
 use super::tls::Tls;
+use super::turns::Turns;
 
 /// Calls under way on one connection.
 const STREAMS_MAX: u32 = 256;
@@ -135,6 +136,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
+    let stream = Turns::of(stream);
     match tongue {
         Tongue::Http2 => by_http2(stream, service, terms).await,
         Tongue::Http1 => Box::pin(by_http1(stream, service, terms)).await,
