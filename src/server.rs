@@ -200,7 +200,8 @@ async fn open(config: &Config) -> Result<(Arc<Ostiary>, Arc<World>), ServeError>
             "a new store was made, with an operator workspace and its first root key"
         );
     }
-    let gap = stored.map_or(Duration::ZERO, |stored| world.ahead_of(stored));
+    let trusted = founding::trusted_instant(engine.as_ref()).await?;
+    let gap = trusted.map_or(Duration::ZERO, |trusted| world.ahead_of(trusted));
     let purging = if gap > GAP_MAX && !config.trust_clock {
         tracing::warn!(
             days = gap.as_secs() / (24 * 3_600),

@@ -204,6 +204,9 @@ impl Ostiary {
 
     /// Finishes what is queued, saves what is remembered, and refuses everything from then on.
     pub async fn close(&self) {
+        if let Err(failure) = self.save_time().await {
+            tracing::warn!(?failure, "the time could not be saved");
+        }
         if let Err(failure) = self.return_all_credits().await {
             tracing::warn!(?failure, "credits that were reserved and not spent could not be given back");
         }

@@ -30,10 +30,10 @@ pub struct Bounds {
     #[arg(long, env = "OSTIARY_MAX_CONNECTION_AGE", default_value = "off", value_name = "DURATION", value_parser = age)]
     pub max_connection_age: Age,
 
-    /// Calls under way at a time above which verifications and countings are refused, with `OVERLOADED`.
+    /// Verifications and countings under way at a time; more are refused with `OVERLOADED`.
     ///
-    /// All others are refused above half of it; whether there is health is always told. A root key has at most eight times
-    /// as many as are still free. Open streams count as calls.
+    /// There may be half as many other calls besides; whether there is health is always told. A root key has at most eight
+    /// times as many of either as are still free. Open streams count as calls.
     #[arg(long, env = "OSTIARY_MAX_CALLS", default_value_t = 8_192, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub max_calls: u32,

@@ -135,6 +135,8 @@ pub struct Applied<'a> {
     pub rate: Rate,
     /// How much the call counts.
     pub cost: u64,
+    /// Whether nobody but the call knows of this rate.
+    pub inline: bool,
 }
 
 /// A call names a limit, the one at this place, that neither the key nor its identity has.
@@ -160,20 +162,22 @@ pub fn applied<'a>(
         own.or_else(shared)
     };
     let mut windows = AppliedLimits::new();
-    let mut apply = |name: &'a Name, counting, rate: Rate, cost| {
+    let mut apply = |name: &'a Name, counting, rate: Rate, cost, inline| {
         let same = |known: &&mut Applied<'a>| known.name == name && known.rate.span() == rate.span();
         match windows.iter_mut().find(same) {
             Some(known) => known.rate.limit = known.rate.limit.min(rate.limit),
-            None => windows.push(Applied { name, counting, rate, cost }),
+            None => windows.push(Applied { name, counting, rate, cost, inline }),
         }
     };
     for (index, Named { name, cost, inline }) in named.iter().enumerate() {
         let found = stored(name);
         if let Some((counting, limit)) = found {
-            apply(name, counting, limit.rate, *cost);
+            apply(name, counting, limit.rate, *cost, false);
         }
         match (inline, found) {
-            (Some(rate), found) => apply(name, found.map_or(Counting::Key, |(counting, _)| counting), *rate, *cost),
+            (Some(rate), found) => {
+                apply(name, found.map_or(Counting::Key, |(counting, _)| counting), *rate, *cost, true);
+            }
             (None, Some(_)) => {}
             (None, None) => return Err(NoSuchLimit(index)),
         }
@@ -184,7 +188,7 @@ pub fn applied<'a>(
     let shared = shared.filter(|limit| key.named(&limit.name).is_none()).map(|limit| (Counting::Identity, limit));
     for (counting, limit) in own.chain(shared) {
         if !named.iter().any(|named| named.name == limit.name) {
-            apply(&limit.name, counting, limit.rate, 1);
+            apply(&limit.name, counting, limit.rate, 1, false);
         }
     }
     if windows.len() > 1 {
@@ -216,7 +220,7 @@ mod tests {
 
     fn summary(applied: AppliedLimits<'_>) -> Vec<(String, Counting, u64, u64, u64)> {
         let one = |applied: Applied| {
-            let Applied { name, counting, rate, cost } = applied;
+            let Applied { name, counting, rate, cost, inline: _ } = applied;
             (name.to_string(), counting, rate.limit(), rate.span().as_secs(), cost)
         };
         applied.into_iter().map(one).collect()

@@ -145,7 +145,7 @@ impl Front {
                     gate::check(ostiary, &caller, policy, request.headers())?;
                     services.answer(caller, request).await
                 } else {
-                    gate::forget_secrets(request.headers_mut());
+                    gate::keep_needed(request.headers_mut());
                     Ok(Box::pin(services.call(request)).await)
                 }
             });
@@ -301,9 +301,8 @@ impl Line {
         };
         let frequent = match door {
             Door::Guarded(policy) => matches!(policy.effect, Effect::Verify | Effect::Count),
-            Door::Open { .. } => false,
-            // Anybody can ask for what there is not, as often as they like.
-            Door::Missing => true,
+            // Anybody can ask for health, and for what there is not, as often as they like.
+            Door::Open { .. } | Door::Missing => true,
         };
         let told = !frequent || tracing::enabled!(tracing::Level::DEBUG);
         Self { method, root_key: None, frequent, told }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
 use crate::domain::secret::Secret;
@@ -70,6 +70,19 @@ pub fn check(ostiary: &Ostiary, caller: &Caller, policy: Policy, headers: &Heade
 /// Takes the root key out of the headers, so that nothing later can log it.
 pub fn forget_secrets(headers: &mut HeaderMap) {
     headers.remove(header::AUTHORIZATION);
+}
+
+/// Leaves of the headers only what a message is read by: whoever shows no root key takes no memory by what else there is
+/// for as long as the message does not come.
+pub fn keep_needed(headers: &mut HeaderMap) {
+    let given = std::mem::take(headers);
+    for name in [header::CONTENT_TYPE, HeaderName::from_static("grpc-encoding"), header::TE] {
+        if let Some(value) = given.get(&name) {
+            // A value is part of the block that all headers came in.
+            let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else { continue };
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// The one root key that the headers present.

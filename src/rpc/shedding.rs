@@ -1,8 +1,9 @@
 //! Too much at once: what can wait is refused first, so that verifications go on, and whether there is health is always
 //! answered.
 //!
-//! A call counts until all of its answer is told, so open streams count as well. No root key has more than some times
-//! the calls that are still free, so that none takes the place of all others, least of all of the one that deletes it.
+//! A call counts until all of its answer is told, so open streams count as well. Verifications have room of their own, and
+//! all others too: neither kind takes that of the other. No root key has more calls of a kind than some times those that
+//! are still free, so that none takes the place of all others, least of all of the one that deletes it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ const PIECE: usize = 16 << 10;
 
 /// Counts the calls under way.
 pub struct Load {
-    under_way: Counter,
+    /// By their kind.
+    under_way: [Counter; 2],
     most: u32,
     refused: Seldom,
     shed: Counters<1>,
@@ -64,15 +66,24 @@ enum Counts {
     Not,
     /// One of its connection that needs no root key.
     Open(Arc<Standing>),
-    /// One of all that need one.
-    Guarded,
+    /// One of all of its kind.
+    Guarded(Kind),
+}
+
+/// The kinds of calls that have room of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Verifications and countings.
+    Verification,
+    /// All others that need a root key. There may be half as many.
+    Other,
 }
 
 impl Load {
-    /// At most so many calls at a time, half of them if they are neither verifications nor countings.
+    /// At most so many verifications and countings at a time, and half as many others.
     pub fn new(most: u32) -> Arc<Self> {
         let (refused, shed) = (Seldom::default(), Counters::default());
-        Arc::new(Self { under_way: Counter::default(), most, refused, shed })
+        Arc::new(Self { under_way: Default::default(), most, refused, shed })
     }
 
     /// Counts a call in, or refuses it.
@@ -86,8 +97,10 @@ impl Load {
         now: impl FnOnce() -> Timestamp,
     ) -> Result<UnderWay, Error> {
         let (counts, most) = match (door, standing) {
-            (Door::Guarded(Policy { effect: Effect::Verify | Effect::Count, .. }), _) => (Counts::Guarded, self.most),
-            (Door::Guarded(_), _) => (Counts::Guarded, self.most / 2),
+            (Door::Guarded(Policy { effect: Effect::Verify | Effect::Count, .. }), _) => {
+                (Counts::Guarded(Kind::Verification), self.most)
+            }
+            (Door::Guarded(_), _) => (Counts::Guarded(Kind::Other), self.most / 2),
             (Door::Open { lasts: true, .. }, Some(standing)) => (Counts::Open(Arc::clone(standing)), OPEN_MAX),
             (Door::Open { .. } | Door::Missing, _) => (Counts::Not, 0),
         };
@@ -105,9 +118,9 @@ impl Load {
         Error::Overloaded { retry_after: RETRY_AFTER }
     }
 
-    /// How many calls are under way.
+    /// How many calls are under way, of both kinds.
     pub fn under_way(&self) -> u32 {
-        self.under_way.0.load(Ordering::Relaxed)
+        self.under_way.iter().map(|kind| kind.0.load(Ordering::Relaxed)).sum()
     }
 
     /// How many have been refused.
@@ -123,10 +136,11 @@ impl UnderWay {
     /// # Errors
     /// If that has too many.
     pub fn of(&mut self, caller: &Caller, now: impl FnOnce() -> Timestamp) -> Result<(), Error> {
+        let Counts::Guarded(kind) = self.counts else { return Ok(()) };
         let tally = caller.tally();
-        let own = tally.under_way().fetch_add(1, Ordering::Relaxed) + 1;
+        let own = tally.under_way()[kind as usize].fetch_add(1, Ordering::Relaxed) + 1;
         self.tally = Some(Arc::clone(tally));
-        let all = self.load.under_way();
+        let all = self.load.under_way[kind as usize].0.load(Ordering::Relaxed);
         // This one counts already.
         let free = (self.most + 1).saturating_sub(all);
         self.refused = own > free.saturating_mul(SHARE);
@@ -148,7 +162,7 @@ impl UnderWay {
         match &self.counts {
             Counts::Not => None,
             Counts::Open(standing) => Some(standing.open()),
-            Counts::Guarded => Some(&self.load.under_way.0),
+            Counts::Guarded(kind) => Some(&self.load.under_way[*kind as usize].0),
         }
     }
 }
@@ -158,8 +172,8 @@ impl Drop for UnderWay {
         if let Some(counter) = self.counter() {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(tally) = &self.tally {
-            tally.under_way().fetch_sub(1, Ordering::Relaxed);
+        if let (Some(tally), Counts::Guarded(kind)) = (&self.tally, &self.counts) {
+            tally.under_way()[*kind as usize].fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -210,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused_at_half_of_what_verifications_are() {
+    fn there_may_be_half_as_many_others_as_verifications_and_neither_takes_the_room_of_the_other() {
         let load = Load::new(4);
         let enter = |path: &str| enter(&load, path);
         let (verify, limit) = ("/ostiary.v1.KeyService/VerifyKey", "/ostiary.v1.RateLimitService/Limit");
@@ -218,12 +232,13 @@ mod tests {
         let first = enter(create).unwrap();
         let _second = enter(list).unwrap();
         assert!(enter(create).is_err() && enter(list).is_err());
-        let _third = enter(verify).unwrap();
-        let _fourth = enter(limit).unwrap();
+        let verifications = [verify, limit, verify, limit].map(|path| enter(path).unwrap());
         assert!(enter(verify).is_err() && enter(limit).is_err());
+        assert_eq!(load.under_way(), 6, "what was refused does not count");
         drop(first);
-        assert!(enter(create).is_err(), "three are under way");
-        assert!(enter(verify).is_ok(), "what was refused does not count");
+        assert!(enter(create).is_ok(), "whatever verifications are under way");
+        drop(verifications);
+        assert!(enter(verify).is_ok());
     }
 
     #[tokio::test]

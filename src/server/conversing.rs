@@ -31,6 +31,9 @@ const TAKEN_BACK_MAX: usize = 20;
 const BROKEN_OFF_MAX: usize = 256;
 /// Bytes of one answer that wait to be sent; more is not asked for.
 const UNSENT_MAX: usize = 64 << 10;
+/// Bytes of messages that a connection may send before they are read. At a tenth of a second there and back that is
+/// 2.5 MiB a second, enough for the largest message in the time that it has.
+const UNREAD_MAX: u32 = 256 << 10;
 /// How long a connection may take to begin: to agree on encryption, if there is any, and on HTTP/2.
 const BEGUN_WITHIN: Duration = Duration::from_secs(5);
 /// How often a silent peer is asked whether it is still there.
@@ -158,6 +161,8 @@ where
         .max_pending_accept_reset_streams(TAKEN_BACK_MAX)
         .max_local_error_reset_streams(BROKEN_OFF_MAX)
         .max_send_buf_size(UNSENT_MAX)
+        .initial_stream_window_size(UNREAD_MAX)
+        .initial_connection_window_size(UNREAD_MAX)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_WITHIN);
     let connection = protocol.serve_connection(TokioIo::new(stream), service);

@@ -170,7 +170,10 @@ impl Ostiary {
             self.do_all(&due).await?;
             let next = entries.get(due.len()).map(|(moment, ..)| *moment);
             if next.is_some() || entries.len() < CHUNK {
-                let forget = self.forget_calls().await?;
+                let forget = match self.purging {
+                    Purging::Allowed => self.forget_calls().await?,
+                    Purging::Suspended => None,
+                };
                 return Ok(next.into_iter().chain(forget).min());
             }
             after = due.last().copied();

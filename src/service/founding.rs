@@ -45,6 +45,17 @@ pub async fn stored_instant(engine: &dyn Engine) -> Result<Option<Timestamp>, Er
     Ok(tables::CLOCK.read(view.as_ref(), &()).await?.map(Timestamp::from_millis_saturating))
 }
 
+/// The instant up to which the clock is trusted: the one stored, unless it was in doubt then.
+pub async fn trusted_instant(engine: &dyn Engine) -> Result<Option<Timestamp>, Error> {
+    let view = engine.view().await?;
+    let doubted = tables::CLOCK_DOUBT.read(view.as_ref(), &()).await?;
+    let trusted = match doubted {
+        Some(_) => doubted,
+        None => tables::CLOCK.read(view.as_ref(), &()).await?,
+    };
+    Ok(trusted.map(Timestamp::from_millis_saturating))
+}
+
 /// Makes the operator's workspace with this secret as its first root key. Where there is one already, nothing happens.
 pub async fn found(engine: &dyn Engine, world: &World, secret: Secret) -> Result<(), Failure> {
     let founding = Founding {
@@ -134,12 +145,22 @@ impl Ostiary {
         self.operator
     }
 
-    /// Stores the present instant, before which no later run will begin. Not while the clock is in doubt: if it is put
-    /// right it must be believed again, and if it is not the next run must find it as far ahead.
+    /// Stores the present instant, before which no later run will begin: a clock that is put back revives nothing. While
+    /// the clock is in doubt it is kept besides up to when it was not, so that later runs doubt it as well.
     pub async fn save_time(&self) -> Result<(), Error> {
-        if self.purging == Purging::Suspended {
-            return Ok(());
-        }
-        self.settle(move |tx, drawn| tables::CLOCK.put(tx, &(), &drawn.now.millis())).await
+        let suspended = self.purging == Purging::Suspended;
+        self.settle(move |tx, drawn| {
+            match (suspended, tables::CLOCK_DOUBT.get(tx, &())?) {
+                (true, None) => {
+                    if let Some(trusted) = tables::CLOCK.get(tx, &())? {
+                        tables::CLOCK_DOUBT.put(tx, &(), &trusted)?;
+                    }
+                }
+                (false, Some(_)) => tables::CLOCK_DOUBT.remove(tx, &())?,
+                (true, Some(_)) | (false, None) => {}
+            }
+            tables::CLOCK.put(tx, &(), &drawn.now.millis())
+        })
+        .await
     }
 }

@@ -108,6 +108,7 @@ impl Ostiary {
         let caller = permit.caller;
         let (reading, weighed) = self.weighed(caller, charges).await?;
         let ask = |weighed: &Weighed| Ask {
+            inline: false,
             workspace: caller.workspace_id(),
             subject: weighed.subject,
             name: "",

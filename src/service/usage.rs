@@ -53,7 +53,7 @@ type Shard = Mutex<HashMap<KeyId, Arc<LastUse>, foldhash::fast::RandomState>>;
 #[derive(Debug, Default)]
 pub struct Tally {
     usage: Mutex<Usage>,
-    under_way: AtomicU32,
+    under_way: [AtomicU32; 2],
 }
 
 /// When a key was last found good, in the hands of whoever finds it so.
@@ -75,8 +75,8 @@ impl Default for Ledger {
 }
 
 impl Tally {
-    /// How many calls with it are under way.
-    pub fn under_way(&self) -> &AtomicU32 {
+    /// How many calls with it are under way, of each of the kinds that have room of their own.
+    pub fn under_way(&self) -> &[AtomicU32; 2] {
         &self.under_way
     }
 

@@ -47,6 +47,9 @@ const IN_A_BUCKET: usize = 1_000;
 const BUCKETS: RangeInclusive<usize> = 64..=1 << 16;
 /// Spans of different lengths in which one identifier is counted at a time.
 pub const SPANS_MAX: usize = 32;
+/// Windows of one key or identity from which on calls bring no more rates along. It bounds what a call takes to look
+/// through, and what is saved in one row.
+pub const INLINE_MAX: usize = 256;
 /// How long to wait where there are too many windows.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -68,6 +71,8 @@ pub struct Ask<'a> {
     pub rate: Rate,
     /// How much is to happen now.
     pub cost: u64,
+    /// Whether the rate is the call's own, so that anybody who may call can make up any number of them.
+    pub inline: bool,
 }
 
 /// How a limit stands to a call.
@@ -107,6 +112,8 @@ pub enum Full {
     Windows,
     /// This ask's identifier is counted in too many spans.
     Spans(usize),
+    /// Too many rates of calls are counted where this one would be.
+    Inline,
 }
 
 impl Full {
@@ -118,6 +125,10 @@ impl Full {
                 let flaw = format!("must be one of at most {SPANS_MAX} in which an identifier is counted at a time");
                 Error::field(format!("{}duration", paths(index)), flaw)
             }
+            Self::Inline => Error::field(
+                "rate_limits",
+                format!("must not bring more limits along: {INLINE_MAX} are counted for a key at a time"),
+            ),
         }
     }
 }
@@ -185,6 +196,7 @@ impl Bucket {
             None if matches!(ask.subject, Subject::Identifier(_)) && slots.len() >= SPANS_MAX => {
                 return Err(Full::Spans(index));
             }
+            None if ask.inline && slots.len() >= INLINE_MAX => return Err(Full::Inline),
             None if !room.take(ask.workspace) => return Err(Full::Windows),
             None => {
                 slots.push(Slot { name: ask.name.into(), span: ask.rate.span(), window: Window::default() });

@@ -73,6 +73,8 @@ tables! {
     PAGE_KEY = 0x02, "page_key", () => [u8; 32];
     /// Which workspace is the operator's. Made with the store.
     OPERATOR = 0x03, "operator", () => WorkspaceId;
+    /// Up to when the clock was trusted, while it is far ahead of that. Kept by the sweep.
+    CLOCK_DOUBT = 0x04, "clock_doubt", () => u64;
 
     /// Tenants. Kept by `service/workspaces.rs`.
     WORKSPACES = 0x10, "workspaces", (WorkspaceId,) => Workspace;

@@ -147,7 +147,7 @@ async fn under_load_others_are_refused_before_verifications_and_health_never() {
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     assert!(refused.metadata().contains_key("x-request-id"));
     assert!(client.verdict(&secret, None).await.valid, "verifications go on");
-    for _ in 0..2 {
+    for _ in 0..4 {
         waiting.begin(&client, "/ostiary.v1.KeyService/VerifyKey", encoded.clone()).await;
     }
     let refused = client.keys().verify_key(question.clone()).await.unwrap_err();
@@ -186,11 +186,18 @@ async fn no_root_key_takes_the_room_of_all_others() {
     let (leaked, secret) = operator.root_key("leaked", &["apis.*.verify_key"]).await;
     let thief = server.client(&secret).await;
     let mut waiting = Waiting { go: Vec::new(), answers: Vec::new() };
-    for _ in 0..9 {
-        waiting.begin(&thief, "/ostiary.v1.RootKeyService/WhoAmI", Vec::new()).await;
+    // Verifications first: however many there are, what ends them has room of its own.
+    for (path, most) in [("/ostiary.v1.KeyService/VerifyKey", 18), ("/ostiary.v1.RootKeyService/WhoAmI", 9)] {
+        for _ in 0..most {
+            waiting.begin(&thief, path, Vec::new()).await;
+        }
+        operator.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap();
     }
-    let refused = thief.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "OVERLOADED"));
+    let verified = thief.keys().verify_key(pb::VerifyKeyRequest::default()).await.unwrap_err();
+    let asked = thief.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap_err();
+    for refused in [verified, asked] {
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "OVERLOADED"));
+    }
     let request = pb::DeleteRootKeyRequest { root_key_id: leaked.root_key_id, ..Default::default() };
     operator.root_keys().delete_root_key(request).await.unwrap();
     drop(waiting);

@@ -576,7 +576,8 @@ fn an_emptied_or_foreign_file_is_refused_rather_than_taken_for_a_new_store() {
     for bytes in [&b""[..], &[0; 8_192], b"something else, as long as it likes to be"] {
         std::fs::write(&path, bytes).unwrap();
         let Err(Failure::Corrupt(why)) = open(&directory) else { panic!("opened {} bytes", bytes.len()) };
-        let remedy = format!("; restore a backup: ostiary restore FILE --data-dir {}", directory.path().display());
+        let remedy =
+            format!("; restore a backup: ostiary restore FILE --replace --data-dir {}", directory.path().display());
         assert!(why.contains("/store is damaged: ") && why.ends_with(&remedy), "{why}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "left as it was");
     }

@@ -152,7 +152,13 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         ),
         format!("{} KiB encoded, {} levels", value::METADATA_BYTES_MAX >> 10, value::METADATA_LEVELS_MAX),
         format!("{} networks", network::NETWORKS_MAX),
-        format!("1–255 characters; {}; {}; {}", windows::SPANS_MAX, rate_limits::ITEMS_MAX, namespace::PATTERNS_MAX),
+        format!(
+            "1–255 characters; {}; {}; {}; {}",
+            windows::SPANS_MAX,
+            rate_limits::ITEMS_MAX,
+            namespace::PATTERNS_MAX,
+            windows::INLINE_MAX
+        ),
         format!(
             "{},000,000 (`--max-rate-limit-windows`); a workspace has at most eight times as many as are still free",
             windows::WINDOWS_MAX / 1_000_000
@@ -162,7 +168,7 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         format!("{} MiB, within {} seconds; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20, arriving::ARRIVES_WITHIN.as_secs()),
         "256; a minute".to_owned(),
         format!(
-            "{} (`--max-calls`), half of them other than verifications; a root key has at most {} times as many as are still free",
+            "{} verifications and countings (`--max-calls`), and half as many others; a root key has at most {} times as many of either as are still free",
             bounds.max_calls,
             ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][shedding::SHARE as usize]
         ),

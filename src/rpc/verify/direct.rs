@@ -13,9 +13,10 @@ use futures::future::poll_fn;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
 use prost::Message as _;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::body::Body;
 
+use crate::domain::limit::LIMITS_MAX;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::rpc::{Desk, MESSAGE_BYTES_MAX, status};
@@ -24,7 +25,7 @@ use crate::service::caller::Caller;
 
 use super::batch::{REQUESTS_MAX, all_verified, too_many};
 use super::wire::{nested, put_message, put_meta, put_verdict};
-use super::{Item, verified};
+use super::{Item, TAGS_MAX, verified};
 
 /// The methods that are answered here.
 #[derive(Clone, Copy)]
@@ -51,6 +52,12 @@ const PREFIX: usize = 5;
 /// Bytes that the answer about one key has, rarely more.
 const ONE_LENGTH: usize = 320;
 const ENCODING: &str = "grpc-encoding";
+/// Fields: the questions of a batch; the lists of a question.
+const REQUESTS: u32 = 1;
+const RATE_LIMITS: u32 = 9;
+const TAGS: u32 = 10;
+/// Entries of those lists.
+const LISTED_MAX: usize = LIMITS_MAX + TAGS_MAX;
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// What became of a call.
@@ -77,15 +84,24 @@ where
         false => only_message(body).await,
     };
     let answer = match (message, method) {
+        (Some(message), Method::One) if lists(message.clone()) > LISTED_MAX => return Err(too_much_listed()),
         (Some(message), Method::One) => match pb::VerifyKeyRequest::decode(message) {
             Ok(request) => Some(one(desk, caller, request).await?),
             Err(_) => None,
         },
-        (Some(message), Method::Many) if has_more_entries(message.clone(), REQUESTS_MAX) => return Err(too_many()),
-        (Some(message), Method::Many) => match pb::BatchVerifyKeysRequest::decode(message) {
-            Ok(request) => Some(Box::pin(many(desk, caller, request)).await?),
-            Err(_) => None,
-        },
+        (Some(message), Method::Many) => {
+            let Entries { questions, listed } = entries(message.clone());
+            if questions > REQUESTS_MAX {
+                return Err(too_many());
+            }
+            if listed > REQUESTS_MAX * LISTED_MAX {
+                return Err(too_much_listed());
+            }
+            match pb::BatchVerifyKeysRequest::decode(message) {
+                Ok(request) => Some(Box::pin(many(desk, caller, request)).await?),
+                Err(_) => None,
+            }
+        }
         (None, _) => None,
     };
     let Some(mut answer) = answer else {
@@ -163,20 +179,48 @@ fn wanted(come: &[u8]) -> bool {
     *compressed == 0 && length <= MESSAGE_BYTES_MAX && message.len() <= length
 }
 
-/// Whether a message has more than so many entries in its first field. They are counted before room is made for them.
-fn has_more_entries(mut message: Bytes, most: usize) -> bool {
-    let mut entries = 0;
-    while let Ok((field, kind)) = decode_key(&mut message) {
-        entries += usize::from(field == 1);
-        if entries > most {
-            return true;
+/// What a batch consists of. It is counted before room is made for it: a list of empty entries takes forty times as much
+/// room as its bytes.
+#[derive(Default)]
+struct Entries {
+    questions: usize,
+    /// The limits and tags of all questions.
+    listed: usize,
+}
+
+/// Counts what is in a batch. Where it can't be read it ends: whoever reads it will say so.
+fn entries(mut batch: Bytes) -> Entries {
+    let mut entries = Entries::default();
+    while let Ok((field, kind)) = decode_key(&mut batch) {
+        if (field, kind) != (REQUESTS, WireType::LengthDelimited) {
+            if skip_field(kind, field, &mut batch, DecodeContext::default()).is_err() {
+                break;
+            }
+            continue;
         }
-        if skip_field(kind, field, &mut message, DecodeContext::default()).is_err() {
-            // Whoever reads it will say so.
-            return false;
+        let length = decode_varint(&mut batch).ok().and_then(|length| usize::try_from(length).ok());
+        let Some(length) = length.filter(|length| *length <= batch.len()) else { break };
+        entries.questions += 1;
+        entries.listed += lists(batch.split_to(length));
+    }
+    entries
+}
+
+/// How many limits and tags there are in a question.
+fn lists(mut question: Bytes) -> usize {
+    let mut listed = 0;
+    while let Ok((field, kind)) = decode_key(&mut question) {
+        listed += usize::from([RATE_LIMITS, TAGS].contains(&field));
+        if skip_field(kind, field, &mut question, DecodeContext::default()).is_err() {
+            break;
         }
     }
-    false
+    listed
+}
+
+/// The answer to lists that no question may have.
+fn too_much_listed() -> Error {
+    Error::field("rate_limits", format!("must have at most {LIMITS_MAX} entries, and tags at most {TAGS_MAX}"))
 }
 
 /// The message, if this is one whole message that is not compressed.
@@ -299,9 +343,16 @@ mod tests {
 
     #[test]
     fn entries_are_counted_before_room_is_made_for_them() {
-        let many = [0x0a, 0].repeat(REQUESTS_MAX + 1);
-        assert!(has_more_entries(many.clone().into(), REQUESTS_MAX));
-        assert!(!has_more_entries(many[2..].to_vec().into(), REQUESTS_MAX));
-        assert!(!has_more_entries(Bytes::from_static(&[0x0a, 9]), REQUESTS_MAX), "what can't be read is for others");
+        let counted = |batch: Vec<u8>| {
+            let Entries { questions, listed } = entries(batch.into());
+            (questions, listed)
+        };
+        assert_eq!(counted([0x0a, 0].repeat(1_001)), (1_001, 0));
+        let limits = vec![pb::VerifyRateLimit::default(); 3];
+        let question = pb::VerifyKeyRequest { rate_limits: limits, tags: vec![String::new(); 2], ..Default::default() };
+        let batch = pb::BatchVerifyKeysRequest { requests: vec![question.clone(), question.clone()] };
+        assert_eq!(counted(batch.encode_to_vec()), (2, 10));
+        assert_eq!(lists(question.encode_to_vec().into()), 5);
+        assert_eq!(counted(vec![0x0a, 9]), (0, 0), "what can't be read is for others");
     }
 }

@@ -77,7 +77,7 @@ impl Figures {
         for Timing { method, code, took } in &self.timings {
             histogram(family.encode_family(&[("method", *method), ("code", *code)])?, took)?;
         }
-        page.gauge("calls_under_way", "Calls whose answers have not begun.", None, self.under_way.into())?;
+        page.gauge("calls_under_way", "Calls whose answers are not all told.", None, self.under_way.into())?;
         page.counter("calls_shed", "Calls refused at once because too many were under way.", self.shed)?;
         page.gauge("connections", "Connections that are open.", None, self.connections.into())?;
         let outcomes = Verdict::NAMES.iter().zip(&self.verdicts);

@@ -121,6 +121,7 @@ impl Ostiary {
                 name: applied.name.as_str(),
                 rate: applied.rate,
                 cost: applied.cost,
+                inline: applied.inline,
             })
             .collect();
         let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });

@@ -115,7 +115,7 @@ impl Opener {
     pub(super) fn damaged(&self, how: &str) -> Failure {
         let directory = directory(&self.options.path).display();
         Failure::Corrupt(format!(
-            "{} is damaged: {how}; restore a backup: ostiary restore FILE --data-dir {directory}",
+            "{} is damaged: {how}; restore a backup: ostiary restore FILE --replace --data-dir {directory}",
             self.name()
         ))
     }

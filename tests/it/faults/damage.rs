@@ -23,7 +23,7 @@ async fn a_damaged_store_is_not_started_with_and_not_touched() {
     let refused = complaint(&place.serve_in_vain(&[]));
     let file = store(&place);
     assert!(refused.contains(&format!("{} is damaged: ", file.display())), "{refused}");
-    let remedy = format!("; restore a backup: ostiary restore FILE --data-dir {}", place.data().display());
+    let remedy = format!("; restore a backup: ostiary restore FILE --replace --data-dir {}", place.data().display());
     assert!(refused.ends_with(&remedy), "{refused}");
     assert!(std::fs::read(&file).unwrap() == before, "it can still be examined");
 }
@@ -57,7 +57,7 @@ async fn what_becomes_damaged_while_serving_is_never_answered_from() {
     }
     assert!(failed > 0, "all was in memory");
     story.await_log(" is damaged: ");
-    story.await_log("; restore a backup: ostiary restore FILE --data-dir ");
+    story.await_log("; restore a backup: ostiary restore FILE --replace --data-dir ");
     await_health(&story.client, [false; 3]).await;
     assert!(story.client.verdict(&secret, None).await.valid, "what is remembered was read before");
     let delete = pb::DeleteKeyRequest { key_id: known, ..Default::default() };

@@ -247,3 +247,31 @@ async fn a_rerolled_key_and_its_successor_share_credits_and_counts() {
     client.keys().adjust_credits(request).await.unwrap();
     assert_eq!(spend(&rerolled.secret).await, (1, 6));
 }
+
+#[tokio::test]
+async fn calls_bring_along_limits_until_256_are_counted_and_those_of_the_key_go_on() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let secret = client.limited_key(vec![limit("calls", 5_000, MONTH, true)]).await;
+    let brought = |number: usize| inline(&format!("brought-{number}"), 9, MONTH);
+    for first in (0..255).step_by(15) {
+        let some: Vec<_> = (first..first + 15).map(brought).collect();
+        assert_eq!(client.ask(&secret, &some).await.0, Code::Valid);
+    }
+    let question = pb::VerifyKeyRequest { rate_limits: vec![brought(255)], ..about(&secret) };
+    assert_eq!(fields(&client.keys().verify_key(question).await.unwrap_err()), ["rate_limits"]);
+    assert_eq!(client.ask(&secret, &[brought(0)]).await.0, Code::Valid, "it is counted already");
+    assert_eq!(client.ask(&secret, &[]).await.0, Code::Valid);
+    let other = client.limited_key(Vec::new()).await;
+    assert_eq!(client.ask(&other, &[brought(255)]).await.0, Code::Valid);
+}
+
+#[tokio::test]
+async fn lists_that_no_question_may_have_are_refused_before_room_is_made_for_them() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let question = pb::VerifyKeyRequest { rate_limits: vec![pb::VerifyRateLimit::default(); 41], ..about("x") };
+    assert_eq!(fields(&client.keys().verify_key(question.clone()).await.unwrap_err()), ["rate_limits"]);
+    let batch = pb::BatchVerifyKeysRequest { requests: vec![question; 1_000] };
+    assert_eq!(fields(&client.keys().batch_verify_keys(batch).await.unwrap_err()), ["rate_limits"]);
+}
