@@ -15,6 +15,8 @@ use pb::key_service_client::KeyServiceClient;
 use pb::role_service_client::RoleServiceClient;
 use pb::root_key_service_client::RootKeyServiceClient;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -131,6 +133,17 @@ impl Store {
         Ok(Ostiary { process, store: self, bearer })
     }
 
+    /// Starts a server on it that tells its metrics.
+    pub fn serve_with_metrics(self) -> Result<Ostiary, Failed> {
+        let admin = format!("unix:{}", self.admin().display());
+        self.serve_with(&["--listen", "127.0.0.1:0", "--admin-listen", &admin])
+    }
+
+    /// Where it tells them.
+    fn admin(&self) -> PathBuf {
+        self.data.with_extension("admin")
+    }
+
     /// Gives it another place in the same file system, where it stays.
     pub fn keep(mut self, place: &Path) -> Result<Self, Failed> {
         if self.place.is_some() {
@@ -156,6 +169,16 @@ impl Ostiary {
     /// The header that presents the root key.
     pub fn bearer(&self) -> &HeaderValue {
         &self.bearer
+    }
+
+    /// One of its metrics, if it was started to tell them, by its name and labels.
+    pub async fn metric(&self, name: &str) -> Result<f64, Failed> {
+        let mut stream = UnixStream::connect(self.store.admin()).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let figure = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(figure.ok_or_else(|| format!("the metrics do not tell of {name}"))?.parse()?)
     }
 
     /// Connections for a load.

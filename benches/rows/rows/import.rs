@@ -1,14 +1,11 @@
 //! What verifications of keys in use wait while many others are imported.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use ostiary::pb::v1 as pb;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::Failed;
@@ -16,7 +13,7 @@ use crate::answers::{code, valid};
 use crate::bench::Bench;
 use crate::figures::{Summary, percentile};
 use crate::load::{CONNECTIONS, Took, pace};
-use crate::ostiary::{Store, row};
+use crate::ostiary::{Ostiary, Store, row};
 use crate::population::{Population, question, taken};
 use crate::process::Address;
 use crate::report::{Bound, Report};
@@ -41,14 +38,7 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     let rate = if bench.options.small { 200.0 } else { RATE };
     let (calm_span, window) =
         if bench.options.small { (Duration::from_millis(300), Duration::from_millis(300)) } else { (CALM, WINDOW) };
-    let place = tempfile::tempdir()?;
-    let admin = place.path().join("admin");
-    let ostiary = Store::new()?.serve_with(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        &format!("unix:{}", admin.display()),
-    ])?;
+    let ostiary = Store::new()?.serve_with_metrics()?;
     let population = Population::drawn(hot, 61);
     let api_id = ostiary.furnish(&population).await?;
     let wires = ostiary.wires(CONNECTIONS).await?;
@@ -60,7 +50,7 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     for round in 0..rounds {
         let messages = messages(&api_id, each, 62 + round as u64);
         calm.push(p99(&pace(&wires, rate, calm_span, ask).await?)?);
-        let hits = hits(&admin).await?;
+        let hits = hits(&ostiary).await?;
         let (address, bearer) = (ostiary.process.address.clone(), ostiary.bearer().clone());
         let import = std::thread::spawn(move || import(&address, &bearer, messages));
         let began = std::time::Instant::now();
@@ -71,7 +61,7 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
         import.join().map_err(|_| "the import panicked")??;
         rates.push(each as f64 / began.elapsed().as_secs_f64());
         busy.push(p99(&took)?);
-        rate_of_hits.push(rate_of_hits_since(hits, self::hits(&admin).await?));
+        rate_of_hits.push(rate_of_hits_since(hits, self::hits(&ostiary).await?));
     }
     let mut report = Report::default();
     let ratio = Summary::of_ratios(&busy, &calm);
@@ -102,17 +92,9 @@ struct Hits {
 }
 
 /// Reads that from the metrics.
-async fn hits(admin: &Path) -> Result<Hits, Failed> {
-    let mut stream = UnixStream::connect(admin).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await?;
-    let read = |result: &str| -> Result<u64, Failed> {
-        let name = format!("ostiary_cache_reads_total{{result=\"{result}\"}} ");
-        let number = page.lines().find_map(|line| line.strip_prefix(&name));
-        Ok(number.ok_or("the metrics do not tell of the cache")?.parse()?)
-    };
-    Ok(Hits { hits: read("hit")?, misses: read("miss")? })
+async fn hits(ostiary: &Ostiary) -> Result<Hits, Failed> {
+    let [hits, misses] = ["hit", "miss"].map(|result| format!("ostiary_cache_reads_total{{result=\"{result}\"}}"));
+    Ok(Hits { hits: ostiary.metric(&hits).await? as u64, misses: ostiary.metric(&misses).await? as u64 })
 }
 
 fn rate_of_hits_since(before: Hits, after: Hits) -> f64 {

@@ -23,6 +23,8 @@ const DUE: usize = 100_000;
 const RATE: f64 = 300.0;
 /// How long creators are watched before something is due.
 const BEFORE: Duration = Duration::from_secs(10);
+/// How long creators are watched while it is swept, at most, in seconds.
+const SWEPT: f64 = 20.0;
 /// From one round to the next. A sweep must be over by then.
 const APART: Duration = Duration::from_secs(90);
 /// What loading a key takes at most, to know from when on nothing is being loaded.
@@ -31,7 +33,8 @@ const LOADED_WITHIN: Duration = Duration::from_micros(150);
 pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     let (rounds, due) = (bench.options.rounds(), bench.options.size(DUE, 40));
     let small = bench.options.small;
-    let (before, apart) = if small { (Duration::from_millis(300), Duration::from_secs(2)) } else { (BEFORE, APART) };
+    let (before, apart, most) =
+        if small { (Duration::from_millis(300), Duration::from_secs(2), 1.0) } else { (BEFORE, APART, SWEPT) };
     let population = Population::drawn(bench.options.keys(1_000_000), 1);
     let fixture = Fixture::plain(bench, &population).await?;
     let store = fixture.store.copied()?;
@@ -46,34 +49,31 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     };
     loader.load(&expiring, vary).await?;
     loader.close().await;
-    let ostiary = store.serve()?;
+    let ostiary = store.serve_with_metrics()?;
     let wires = ostiary.wires(CONNECTIONS).await?;
     let ask = async |wire: &Wire, _| create(wire, &fixture.api_id).await.map(drop);
     let (mut calm, mut swept, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let until = (moment(round) - before).checked_sub(now()).ok_or("a round has begun too late")?;
         tokio::time::sleep(until).await;
-        let clock = ostiary.process.clock();
-        let reading = clock.read()?;
+        if lag(&ostiary).await? > 0.0 {
+            return Err("the sweep of an earlier round is not over".into());
+        }
         let took = pace(&wires, RATE, before.saturating_sub(Duration::from_millis(50)), ask).await?;
-        let usual = clock.read()?.since(&reading).as_secs_f64() / before.as_secs_f64();
         calm.push(within(&took, Duration::ZERO..before, 0.99)?);
         tokio::time::sleep(moment(round).saturating_sub(now())).await;
-        // In windows, as long as the server does more than usual.
+        // In windows, until nothing is due any more; what is left then is swept while nobody creates.
         let (mut disturbed, mut length) = (Vec::new(), 0.0);
         let window = Duration::from_millis(500);
-        loop {
-            let reading = clock.read()?;
-            let took = pace(&wires, RATE, window, ask).await?;
-            let busy = clock.read()?.since(&reading).as_secs_f64() / window.as_secs_f64();
-            disturbed.extend(took);
+        while length < most && (length == 0.0 || lag(&ostiary).await? > 0.0) {
+            disturbed.extend(pace(&wires, RATE, window, ask).await?);
             length += window.as_secs_f64();
-            if busy < usual * 1.5 + 0.02 || (small && length > 1.0) {
-                break;
-            }
         }
         swept.push(within(&disturbed, Duration::ZERO..window, 0.99)?);
-        lengths.push(length);
+        while lag(&ostiary).await? > 0.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        lengths.push(now().saturating_sub(moment(round)).as_secs_f64());
     }
     check(bench, &ostiary, &population, &expiring).await?;
     let mut report = Report::default();
@@ -81,13 +81,18 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     report.bar("p99 of CreateKey while a sweep runs, beside undisturbed", Bound::AtMost(3.0), ratio);
     report.figure("CreateKey undisturbed, p99", "ms", Summary::of(calm));
     report.figure("CreateKey while a sweep runs, p99", "ms", Summary::of(swept));
-    report.figure("how long the server was busier than usual", "s", Summary::of(lengths));
+    report.figure("until the sweep was over", "s", Summary::of(lengths));
     report.note(format!(
         "{} keys of which {due} expire in one instant of each round; {RATE} creates a second, open loop, over {CONNECTIONS} \
-         connections.",
+         connections, for the first {SWEPT} seconds of each sweep.",
         population.number() + expiring.number()
     ));
     Ok(report)
+}
+
+/// For how many seconds something has been due.
+async fn lag(ostiary: &Ostiary) -> Result<f64, Failed> {
+    ostiary.metric("ostiary_sweep_lag_seconds").await
 }
 
 /// The time since the epoch.
