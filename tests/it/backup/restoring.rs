@@ -201,6 +201,27 @@ async fn a_store_that_is_there_is_replaced_only_when_told_to_and_kept_beside() {
 }
 
 #[tokio::test]
+async fn a_damaged_backup_is_neither_good_nor_restored() {
+    let (place, root_key) = backed_up().await;
+    let before = std::fs::read(store(&place)).unwrap();
+    let good = place.run(&["check", "--backup", "a.backup"]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    let mut bytes = std::fs::read(place.path("a.backup")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    place.write("damaged.backup", "");
+    std::fs::write(place.path("damaged.backup"), &bytes).unwrap();
+    for arguments in [&["damaged.backup"][..], &["damaged.backup", "--replace"]] {
+        let refused = restore(&place, arguments);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(std::fs::read(store(&place)).unwrap() == before);
+    }
+    let damaged = place.run(&["check", "--backup", "damaged.backup"]);
+    assert!(damaged.code == Some(1) && damaged.stderr.contains("damaged"), "{damaged:?}");
+    assert_eq!(apis(&place, &root_key).await, ["documents", "made later"]);
+}
+
+#[tokio::test]
 async fn nothing_is_restored_over_a_store_that_a_server_has_open() {
     let (place, root_key) = backed_up().await;
     let server = place.serve(&[]);

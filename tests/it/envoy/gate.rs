@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 
-use super::{CHECK, about, ask, bearer, denied, documents, passes};
+use super::{CHECK, about, ask, bearer, denied, documents, limit, passes};
 use crate::harness::{House, Kept, reason, refusal, span};
 use crate::process::Place;
 use ostiary::server::Sweeping;
@@ -88,13 +88,29 @@ async fn the_real_program_answers_envoy_and_its_log_has_no_key() {
     assert_eq!(denied(&client, about(&[], &here)).await.status, 401);
     let unknown = Secret::issue(&Prefix::default(), [9; 24]).expose().to_owned();
     assert_eq!(denied(&client, about(&[("authorization", &bearer(&unknown))], &here)).await.status, 401);
+    let writing = [("api_id", api_id.as_str()), ("permissions", "documents.write")];
+    assert_eq!(denied(&client, about(&[("authorization", &bearer(&secret))], &writing)).await.status, 403);
+    let rate_limits = vec![limit("calls", 1, 60_000, false)];
+    let limited = pb::CreateKeyRequest { api_id: api_id.clone(), rate_limits, ..Default::default() };
+    let limited = client.key(limited).await.1;
+    let counting = [("api_id", api_id.as_str()), ("rate_limits", "calls")];
+    let key_header = [("key_header", "x-api-key"), counting[0], counting[1]];
+    passes(&client, about(&[("x-api-key", limited.as_str())], &key_header)).await;
+    let refused = denied(&client, about(&[("x-api-key", limited.as_str())], &key_header)).await;
+    assert_eq!(refused.status, 429);
+    assert!((1..=60).contains(&refused.headers["retry-after"].parse::<u64>().unwrap()));
+    assert_eq!(
+        denied(&client, about(&[("x-api-key", limited.as_str())], &counting)).await.status,
+        401,
+        "another header than the one that is named"
+    );
     let mut stranger = client.clone();
     stranger.headers.secret = None;
     let request = about(&[("authorization", &bearer(&secret))], &here);
     assert_eq!(refusal(ask(&stranger, request).await).1, "ROOT_KEY_MISSING");
     let log = server.stop().stderr;
     assert!(log.contains("Authorization/Check"), "{log}");
-    for hidden in [&secret, &root_key, &unknown] {
+    for hidden in [&secret, &limited, &root_key, &unknown] {
         assert!(!log.contains(hidden.as_str()));
     }
 }
