@@ -480,6 +480,7 @@ async fn marking_what_was_revoked_uses_the_pages_of_the_file_again() {
     let before = house.file_size();
     assert_eq!(revoke(&client, in_api(&api)).await, 1_500);
     house.sweep().await;
-    let grown = house.file_size() - before;
+    // The store gives room back at times.
+    let grown = house.file_size().saturating_sub(before);
     assert!(grown < before / 2, "{before} bytes and then {grown} more");
 }
