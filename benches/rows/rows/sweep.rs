@@ -26,9 +26,9 @@ const BEFORE: Duration = Duration::from_secs(10);
 /// How long creators are watched while it is swept, at most, in seconds.
 const SWEPT: f64 = 20.0;
 /// From one round to the next. A sweep must be over by then.
-const APART: Duration = Duration::from_secs(90);
+const APART: Duration = Duration::from_secs(240);
 /// What loading a key takes at most, to know from when on nothing is being loaded.
-const LOADED_WITHIN: Duration = Duration::from_micros(150);
+const LOADED_WITHIN: Duration = Duration::from_micros(400);
 
 pub async fn run(bench: &Bench) -> Result<Report, Failed> {
     let (rounds, due) = (bench.options.rounds(), bench.options.size(DUE, 40));
