@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::io::{AsyncReadExt as _, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use super::turns::Turns;
 
 /// What a client of HTTP/2 says first.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -117,59 +117,14 @@ fn peek(wire: &impl AsFd) -> io::Result<Began> {
     if length == PREFACE.len() { Ok(Began::AsHttp2) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
-/// An encrypted connection that has begun. What it began with is read once more by whoever speaks on it.
-pub struct Begun {
-    stream: TlsStream<TcpStream>,
-    /// What of the beginning has not been read once more yet.
-    left: Bytes,
-}
-
-impl Begun {
-    /// How it begins, and the connection. No call is shorter than what is waited for.
-    ///
-    /// # Errors
-    /// If the connection breaks.
-    pub async fn with(mut stream: TlsStream<TcpStream>) -> io::Result<(Began, Self)> {
-        let mut bytes = [0; PREFACE.len()];
-        stream.read_exact(&mut bytes).await?;
-        let began = if bytes == PREFACE { Began::AsHttp2 } else { Began::Otherwise };
-        Ok((began, Self { stream, left: Bytes::copy_from_slice(&bytes) }))
-    }
-}
-
-impl AsyncRead for Begun {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.left.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let now = self.left.len().min(buffer.remaining());
-        buffer.put_slice(&self.left.split_to(now));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Begun {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+/// How an encrypted connection begins, and the connection, on which that is read once more by whoever speaks on it. No
+/// call is shorter than what is waited for.
+///
+/// # Errors
+/// If the connection breaks.
+pub async fn begins_encrypted(mut stream: TlsStream<TcpStream>) -> io::Result<(Began, Turns<TlsStream<TcpStream>>)> {
+    let mut bytes = [0; PREFACE.len()];
+    stream.read_exact(&mut bytes).await?;
+    let began = if bytes == PREFACE { Began::AsHttp2 } else { Began::Otherwise };
+    Ok((began, Turns::after(Bytes::copy_from_slice(&bytes), stream)))
 }

@@ -13,10 +13,11 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::begun::{Begun, Protocols, Tongue, Wire, begins};
+use super::begun::{Protocols, Tongue, Wire, begins, begins_encrypted};
 use super::listening::Socket;
 use super::tls::Tls;
 use super::turns::Turns;
@@ -72,7 +73,7 @@ where
     let ended = match socket {
         Socket::Tcp(stream, peer) => match (TcpStream::from_std(stream), &terms.tls) {
             (Ok(stream), None) => match tongue(&stream, &terms).await {
-                Some(tongue) => exchange(tongue, stream, front(Some(peer)), terms).await,
+                Some(tongue) => exchange(tongue, Turns::of(stream), front(Some(peer)), terms).await,
                 None => return,
             },
             // What encryption needs does not weigh on those that have none.
@@ -89,7 +90,7 @@ where
         Socket::Unix(stream) => {
             let Ok(stream) = UnixStream::from_std(stream) else { return };
             match tongue(&stream, &terms).await {
-                Some(tongue) => exchange(tongue, stream, front(None), terms).await,
+                Some(tongue) => exchange(tongue, Turns::of(stream), front(None), terms).await,
                 None => return,
             }
         }
@@ -128,18 +129,21 @@ async fn tongue(stream: &impl Wire, terms: &Terms) -> Option<Tongue> {
 }
 
 /// Agrees on encryption, then on what is spoken.
-async fn encrypt(stream: TcpStream, tls: &Tls, protocols: Protocols) -> io::Result<Option<(Tongue, Begun)>> {
-    let (began, stream) = Begun::with(tls.acceptor().accept(stream).await?).await?;
+async fn encrypt(
+    stream: TcpStream,
+    tls: &Tls,
+    protocols: Protocols,
+) -> io::Result<Option<(Tongue, Turns<TlsStream<TcpStream>>)>> {
+    let (began, stream) = begins_encrypted(tls.acceptor().accept(stream).await?).await?;
     Ok(protocols.answer(began).map(|tongue| (tongue, stream)))
 }
 
-async fn exchange<I, S>(tongue: Tongue, stream: I, service: S, terms: Terms) -> hyper::Result<()>
+async fn exchange<I, S>(tongue: Tongue, stream: Turns<I>, service: S, terms: Terms) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
-    let stream = Turns::of(stream);
     match tongue {
         Tongue::Http2 => by_http2(stream, service, terms).await,
         Tongue::Http1 => Box::pin(by_http1(stream, service, terms)).await,

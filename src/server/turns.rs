@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are read in one turn. Calls of a busy client are a few hundred bytes each; working through as many bytes
@@ -13,6 +14,8 @@ const TURN: usize = 32 << 10;
 /// A stream that is read in turns.
 pub struct Turns<S> {
     stream: S,
+    /// What was read of it before, and has not been read once more yet.
+    left: Bytes,
     /// Bytes that were read in this turn.
     read: usize,
 }
@@ -20,12 +23,22 @@ pub struct Turns<S> {
 impl<S> Turns<S> {
     /// Of this stream.
     pub fn of(stream: S) -> Self {
-        Self { stream, read: 0 }
+        Self::after(Bytes::new(), stream)
+    }
+
+    /// Of this stream, of which so much was read before and is read once more.
+    pub fn after(left: Bytes, stream: S) -> Self {
+        Self { stream, left, read: 0 }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Turns<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.left.is_empty() {
+            let now = self.left.len().min(buffer.remaining());
+            buffer.put_slice(&self.left.split_to(now));
+            return Poll::Ready(Ok(()));
+        }
         if self.read >= TURN {
             self.read = 0;
             cx.waker().wake_by_ref();
