@@ -54,6 +54,7 @@ fn compile(files: &[PathBuf], out: &Path, serve: Serve) -> Result<DescriptorPool
         .boxed(".ostiary.v1.Verdict.identity")
         .boxed(".ostiary.v1.BatchVerifyKeysResult.result.verdict")
         .boxed(".ostiary.v1.StreamVerifyKeysResponse.result.verdict")
+        .codec_path("crate::pb::counted::Counted")
         .build_client(served)
         .build_transport(false)
         .build_server(served)

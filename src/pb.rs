@@ -6,6 +6,8 @@
 
 use crate::domain::value::{Facts, Value};
 
+pub mod counted;
+
 /// The public API, `ostiary.v1`.
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {

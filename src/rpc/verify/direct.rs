@@ -84,13 +84,13 @@ where
         false => only_message(body).await,
     };
     let answer = match (message, method) {
-        (Some(message), Method::One) if lists(message.clone()) > LISTED_MAX => return Err(too_much_listed()),
+        (Some(message), Method::One) if lists(&message) > LISTED_MAX => return Err(too_much_listed()),
         (Some(message), Method::One) => match pb::VerifyKeyRequest::decode(message) {
             Ok(request) => Some(one(desk, caller, request).await?),
             Err(_) => None,
         },
         (Some(message), Method::Many) => {
-            let Entries { questions, listed } = entries(message.clone());
+            let Entries { questions, listed } = entries(&message, REQUESTS);
             if questions > REQUESTS_MAX {
                 return Err(too_many());
             }
@@ -179,35 +179,36 @@ fn wanted(come: &[u8]) -> bool {
     *compressed == 0 && length <= MESSAGE_BYTES_MAX && message.len() <= length
 }
 
-/// What a batch consists of. It is counted before room is made for it: a list of empty entries takes forty times as much
-/// room as its bytes.
+/// Questions in a message. They are counted before room is made for them: a list of empty entries takes forty times as
+/// much room as its bytes.
 #[derive(Default)]
-struct Entries {
+pub(super) struct Entries {
     questions: usize,
     /// The limits and tags of all questions.
-    listed: usize,
+    pub(super) listed: usize,
 }
 
-/// Counts what is in a batch. Where it can't be read it ends: whoever reads it will say so.
-fn entries(mut batch: Bytes) -> Entries {
+/// Counts the questions that a message has in this field. Where it can't be read it ends: whoever reads it will say so.
+pub(super) fn entries(mut message: &[u8], questions: u32) -> Entries {
     let mut entries = Entries::default();
-    while let Ok((field, kind)) = decode_key(&mut batch) {
-        if (field, kind) != (REQUESTS, WireType::LengthDelimited) {
-            if skip_field(kind, field, &mut batch, DecodeContext::default()).is_err() {
+    while let Ok((field, kind)) = decode_key(&mut message) {
+        if (field, kind) != (questions, WireType::LengthDelimited) {
+            if skip_field(kind, field, &mut message, DecodeContext::default()).is_err() {
                 break;
             }
             continue;
         }
-        let length = decode_varint(&mut batch).ok().and_then(|length| usize::try_from(length).ok());
-        let Some(length) = length.filter(|length| *length <= batch.len()) else { break };
+        let length = decode_varint(&mut message).ok().and_then(|length| usize::try_from(length).ok());
+        let Some((question, rest)) = length.and_then(|length| message.split_at_checked(length)) else { break };
         entries.questions += 1;
-        entries.listed += lists(batch.split_to(length));
+        entries.listed += lists(question);
+        message = rest;
     }
     entries
 }
 
 /// How many limits and tags there are in a question.
-fn lists(mut question: Bytes) -> usize {
+fn lists(mut question: &[u8]) -> usize {
     let mut listed = 0;
     while let Ok((field, kind)) = decode_key(&mut question) {
         listed += usize::from([RATE_LIMITS, TAGS].contains(&field));
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn entries_are_counted_before_room_is_made_for_them() {
         let counted = |batch: Vec<u8>| {
-            let Entries { questions, listed } = entries(batch.into());
+            let Entries { questions, listed } = entries(&batch, REQUESTS);
             (questions, listed)
         };
         assert_eq!(counted([0x0a, 0].repeat(1_001)), (1_001, 0));
@@ -352,7 +353,7 @@ mod tests {
         let question = pb::VerifyKeyRequest { rate_limits: limits, tags: vec![String::new(); 2], ..Default::default() };
         let batch = pb::BatchVerifyKeysRequest { requests: vec![question.clone(), question.clone()] };
         assert_eq!(counted(batch.encode_to_vec()), (2, 10));
-        assert_eq!(lists(question.encode_to_vec().into()), 5);
+        assert_eq!(lists(&question.encode_to_vec()), 5);
         assert_eq!(counted(vec![0x0a, 9]), (0, 0), "what can't be read is for others");
     }
 }

@@ -206,6 +206,25 @@ async fn a_message_over_four_mebibytes_is_too_large_for_every_service_and_one_of
 }
 
 #[tokio::test]
+async fn a_list_far_longer_than_any_may_be_is_refused_before_room_is_made_for_it() {
+    let house = House::unswept().await;
+    let operator = house.operator().await;
+    let many = |number: u32, times: usize| field(number, &[]).repeat(times);
+    let (import, questions) = ("/ostiary.v1.KeyService/ImportKeys", "/ostiary.v1.KeyService/StreamVerifyKeys");
+    // Rows of an import, permissions of a key, limits of a question of a stream.
+    for (path, message) in
+        [(import, many(1, 1 << 20)), (CREATE_KEY, many(6, 20_000)), (questions, field(2, &many(9, 20_000)))]
+    {
+        let status = send(&operator, path, message).await;
+        check(&status, Code::InvalidArgument, "FIELD_INVALID", &Detail::Fields(vec!["message"]));
+    }
+    // A question that only has too many is no worse than any other that is wrong.
+    let answer = operator.raw(questions, field(2, &many(9, 200)), MetadataMap::new()).await.unwrap().into_inner();
+    let answer = pb::StreamVerifyKeysResponse::decode(answer.as_slice()).unwrap();
+    assert!(matches!(answer.result, Some(pb::stream_verify_keys_response::Result::Error(_))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn who_may_not_call_learns_that_before_the_size_of_the_message_matters() {
     let house = House::unswept().await;
     let stranger = house.stranger().await;
