@@ -22,8 +22,8 @@ use super::source::Source;
 use super::{Refusal, open_file, sync_directory, world};
 
 /// Why nothing can be told of what has changed.
-const INCOMPARABLE: &str = "--revoke changed: the store that is there is of another installation, or older than the \
-                            backup, so it does not tell what has changed since";
+const INCOMPARABLE: &str = "--revoke changed: the store that is there is of another installation, or does not know all \
+                            that the backup knows, so it does not tell what has changed since";
 
 /// A restored store.
 #[derive(Debug)]

@@ -24,6 +24,9 @@ mod ending;
 pub use checking::{Checked, Unsound, check};
 pub use ending::{Ended, Ending};
 
+/// What the log calls the revision up to which a restored store knows what was.
+const BACKUP_REVISION: &str = "backup_revision";
+
 /// A store that nobody serves.
 pub struct Unserved<'a> {
     engine: &'a dyn Engine,
@@ -76,7 +79,7 @@ impl<'a> Unserved<'a> {
         let Header { store_format: _, epoch, counter, time, written_by: _ } = backup;
         let revision = Revision { epoch: *epoch, counter: *counter };
         let facts = Facts::from([
-            ("backup_revision".to_owned(), Value::Text(revision.to_string())),
+            (BACKUP_REVISION.to_owned(), Value::Text(revision.to_string())),
             ("backup_time".to_owned(), Value::Text(time.to_string())),
             ("revoked".to_owned(), endings.iter().map(|ending| ending.name().to_owned()).collect()),
         ]);
@@ -96,6 +99,15 @@ impl<'a> Unserved<'a> {
     {
         let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)) };
         Ok(settle_now(self.engine, move |tx| decide(tx, drawn)).await?.0)
+    }
+}
+
+/// What [`Unserved::record_restore`] has recorded, if this is that.
+fn backup_revision(happening: &Happening) -> Option<Revision> {
+    let facts = happening.after.as_ref().filter(|_| happening.event == EventName::STORE_RESTORE)?;
+    match facts.get(BACKUP_REVISION)? {
+        Value::Text(revision) => revision.parse().ok(),
+        _ => None,
     }
 }
 

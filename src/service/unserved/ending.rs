@@ -19,7 +19,7 @@ use crate::store::records::Record;
 use crate::store::tables::{self, Part, Table, Task};
 use crate::store::{Revision, Stop, Txn, View};
 
-use super::{Unserved, record};
+use super::{Unserved, backup_revision, record};
 
 /// Rows compared at a time.
 const CHUNK: usize = 500;
@@ -84,12 +84,13 @@ impl Unserved<'_> {
     }
 
     /// Whether another store tells what has changed since a backup, of which this one was made: it is of the same
-    /// installation and, as far as revisions can tell, not older.
+    /// installation and knows all that the backup does, by itself or by a backup that it was made from in turn.
     pub async fn continues_in(&self, since: &dyn View, backup: &Header) -> Result<bool, Error> {
         let view = self.engine.view().await?;
         let kin = tables::PAGE_KEY.read(view.as_ref(), &()).await? == tables::PAGE_KEY.read(since, &()).await?;
-        let Revision { epoch, counter } = since.revision();
-        Ok(kin && (epoch != backup.epoch || counter >= backup.counter))
+        let mut known = restored_revisions(since).await?;
+        known.push(since.revision());
+        Ok(kin && known.into_iter().any(|known| known.epoch == backup.epoch && known.counter >= backup.counter))
     }
 
     /// Ends what is another thing in the store that is replaced, or gone from there: revokes keys, deletes root keys,
@@ -125,6 +126,21 @@ impl Unserved<'_> {
         let ended = stream::iter(all.map(|one| self.settle(move |tx, drawn| end(tx, drawn, &one))));
         let ended: Vec<bool> = ended.buffered(AT_ONCE).try_collect().await?;
         Ok(ended.into_iter().map(u64::from).sum())
+    }
+}
+
+/// Up to which revisions of earlier stores a store knows what was, by the backups that it was made from.
+async fn restored_revisions(view: &dyn View) -> Result<Vec<Revision>, Error> {
+    let Some(operator) = tables::OPERATOR.read(view, &()).await? else { return Ok(Vec::new()) };
+    let (mut revisions, mut after) = (Vec::new(), None);
+    loop {
+        let rows = tables::AUDIT.list(view, &(operator,), after.as_ref(), CHUNK).await?;
+        after = rows.last().map(|(row, _)| *row);
+        let ended = rows.len() < CHUNK;
+        revisions.extend(rows.iter().filter_map(|(_, event)| backup_revision(&event.happening)));
+        if ended {
+            return Ok(revisions);
+        }
     }
 }
 

@@ -213,3 +213,27 @@ fn comparing_needs_something_to_compare_with() {
     let refused = restore(&place, &["a.backup", "--revoke", "changed", "--replace"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("there is no store"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_store_that_was_restored_from_an_older_backup_does_not_tell_what_has_changed_since_a_newer_one() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let first = place.first_root_key();
+    let operator = server.client(&first).await;
+    let api = operator.api("documents").await;
+    assert_eq!(back_up(&place, &server, &first, &["older.backup"]).code, Some(0));
+    let (key, _) = operator.plain_key(&api, "customer").await;
+    assert_eq!(back_up(&place, &server, &first, &["newer.backup"]).code, Some(0));
+    let request = pb::DeleteKeyRequest { key_id: key.key_id, ..Default::default() };
+    operator.keys().delete_key(request).await.unwrap();
+    assert_eq!(server.stop().code, Some(0));
+
+    // What is there now has never heard of the key, nor of its end.
+    assert_eq!(restore(&place, &["older.backup", "--replace"]).code, Some(0));
+    let refused = restore(&place, &["newer.backup", "--replace", "--revoke", "changed"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("does not know all"), "{refused:?}");
+    // Of the backup that it was made from it knows everything.
+    let ended = restore(&place, &["older.backup", "--replace", "--revoke", "changed"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(check(&place).code, Some(0));
+}
