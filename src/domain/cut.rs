@@ -38,6 +38,22 @@ impl CutFilter {
             && created_before.is_none_or(|before| key.created < before)
     }
 
+    /// Whether no key can fit both, whatever roles it holds.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_some_and(|(one, other)| one != other)
+        }
+        let ends_before = |one: &Self, other: &Self| {
+            one.created_before.zip(other.created_from).is_some_and(|(before, from)| before <= from)
+        };
+        let both_name_creators = !self.created_by.is_empty() && !other.created_by.is_empty();
+        differ(self.api, other.api)
+            || differ(self.identity, other.identity)
+            || both_name_creators && !self.created_by.iter().any(|creator| other.created_by.contains(creator))
+            || ends_before(self, other)
+            || ends_before(other, self)
+    }
+
     /// What the audit log says of it.
     pub fn facts(&self) -> Facts {
         let Self { api, identity, role, created_by, created_from, created_before } = self;
@@ -88,5 +104,72 @@ impl Cut {
     /// Whatever writes a key asks this first, so no later change gets a key past a cut.
     pub fn takes(&self, key: Traces<'_>) -> bool {
         key.written <= self.revision && self.filter.admits(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One of few, so that two are often the same.
+    fn few<T>(made: impl Fn([u8; 16]) -> T) -> impl Strategy<Value = T>
+    where
+        T: std::fmt::Debug,
+    {
+        (0_u8..3).prop_map(move |n| made([n; 16]))
+    }
+
+    fn moment() -> impl Strategy<Value = Timestamp> {
+        (0_u64..5).prop_map(Timestamp::from_millis_saturating)
+    }
+
+    prop_compose! {
+        fn filter()(
+            api in proptest::option::of(few(ApiId::from_bytes)),
+            identity in proptest::option::of(few(IdentityId::from_bytes)),
+            role in proptest::option::of(few(RoleId::from_bytes)),
+            created_by in proptest::collection::vec(few(RootKeyId::from_bytes), 0..3),
+            created_from in proptest::option::of(moment()),
+            created_before in proptest::option::of(moment()),
+        ) -> CutFilter {
+            CutFilter { api, identity, role, created_by, created_from, created_before }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_fits_two_filters_that_are_apart(
+            (one, other) in (filter(), filter()),
+            api in few(ApiId::from_bytes),
+            identity in proptest::option::of(few(IdentityId::from_bytes)),
+            roles in proptest::collection::vec(few(RoleId::from_bytes), 0..4),
+            created_by in few(RootKeyId::from_bytes),
+            created in moment(),
+        ) {
+            let key = Traces { api, identity, roles: &roles, created_by, created, written: 0 };
+            prop_assert_eq!(one.is_apart_from(&other), other.is_apart_from(&one));
+            prop_assert!(!(one.is_apart_from(&other) && one.admits(key) && other.admits(key)));
+        }
+    }
+
+    #[test]
+    fn filters_are_apart_by_api_identity_creator_or_time_and_never_by_role() {
+        let nothing = CutFilter::default();
+        let api = |n| CutFilter { api: Some(ApiId::from_bytes([n; 16])), ..nothing.clone() };
+        let identity = |n| CutFilter { identity: Some(IdentityId::from_bytes([n; 16])), ..nothing.clone() };
+        let role = |n| CutFilter { role: Some(RoleId::from_bytes([n; 16])), ..nothing.clone() };
+        let creator = |n| CutFilter { created_by: vec![RootKeyId::from_bytes([n; 16])], ..nothing.clone() };
+        assert!(api(1).is_apart_from(&api(2)) && !api(1).is_apart_from(&api(1)));
+        assert!(identity(1).is_apart_from(&identity(2)) && !identity(1).is_apart_from(&api(2)));
+        assert!(creator(1).is_apart_from(&creator(2)) && !creator(1).is_apart_from(&nothing));
+        assert!(!role(1).is_apart_from(&role(2)), "a key may hold both");
+        let at = Timestamp::from_millis_saturating(7);
+        let (early, late) = (
+            CutFilter { created_before: Some(at), ..nothing.clone() },
+            CutFilter { created_from: Some(at), ..nothing },
+        );
+        assert!(early.is_apart_from(&late));
     }
 }

@@ -374,6 +374,27 @@ async fn a_repeat_answers_the_same_number_whatever_has_become_of_the_keys() {
 }
 
 #[tokio::test]
+async fn what_is_taken_is_counted_once_however_many_revocations_wait() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let (one, two, three) = (client.api("one").await, client.api("two").await, client.api("three").await);
+    client.role("reader", &[]).await;
+    for (api, number) in [(&one, 2), (&two, 3), (&three, 4)] {
+        for _ in 0..number {
+            holder(&client, api, &["reader"]).await;
+        }
+    }
+    assert_eq!(revoke(&client, in_api(&one)).await, 2);
+    // Of another API, which none of those that wait can have taken; of the same one; and across them.
+    assert_eq!((rehearse(&client, in_api(&two)).await, revoke(&client, in_api(&two)).await), (3, 3));
+    assert_eq!(revoke(&client, in_api(&one)).await, 0);
+    assert_eq!(revoke(&client, holding("reader")).await, 4);
+    assert_eq!(revoke(&client, in_api(&three)).await, 0);
+    house.sweep().await;
+    assert!(listed(&client, false).await.is_empty());
+}
+
+#[tokio::test]
 async fn so_many_revocations_wait_at_most() {
     let house = House::in_memory().await;
     let client = house.operator().await;

@@ -16,8 +16,8 @@ use crate::population::{Population, question};
 use crate::report::{Bound, Report};
 use crate::wire::{VERIFY_KEY, framed};
 
-/// How long a server is waited for until it has done what a call left behind, and what those for all keys did.
-const QUIET_WITHIN: Duration = Duration::from_secs(20);
+/// How long a server is waited for until it has done what a call left behind, and what all calls of a kind did.
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
 const QUIET_AFTER_ALL_WITHIN: Duration = Duration::from_secs(300);
 
 /// A call that ends keys.
@@ -106,8 +106,8 @@ pub async fn run(bench: &Bench) -> Result<Report, Failed> {
         small.push(end(&ostiary, &client, Kind::DeleteRole, set, 1).await?);
     }
     tell(&mut report, Kind::DeleteRole.name(), population.number(), &large, &small);
-    quiet(bench, &ostiary, QUIET_AFTER_ALL_WITHIN).await?;
     for (place, kind) in KINDS.into_iter().enumerate() {
+        quiet(bench, &ostiary, QUIET_AFTER_ALL_WITHIN).await?;
         let (mut large, mut small) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let set = place * rounds + round;

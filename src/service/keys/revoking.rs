@@ -195,10 +195,11 @@ fn cut(change: &mut Change<'_, '_>, filter: CutFilter, target: Target) -> Result
 }
 
 /// How many keys the filter takes, where a count tells exactly: all of an API, an identity, a role or its creators, none
-/// of which is taken already, has been rerolled and so is not counted, or went with its API and still is.
+/// of which can be taken already, has been rerolled and so is not counted, or went with its API and still is.
 fn known_count(change: &mut Change<'_, '_>, filter: &CutFilter) -> Result<Option<u64>, Halt> {
     let workspace = change.workspace();
-    if !change.home().cuts.is_empty() || counts::rerolled_now(change.tx, workspace)? > 0 {
+    let apart = change.home().cuts.iter().all(|cut| cut.filter.is_apart_from(filter));
+    if !apart || counts::rerolled_now(change.tx, workspace)? > 0 {
         return Ok(None);
     }
     let CutFilter { api, identity, role, ref created_by, created_from, created_before } = *filter;
