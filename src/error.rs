@@ -184,6 +184,11 @@ impl Error {
         Self::NotFound { kind, name: secret::fit_to_show(&name.to_string()).into_owned() }
     }
 
+    /// Whether a call gets it that showed no good root key: anybody can have it told, as often as they like.
+    pub const fn is_for_strangers(&self) -> bool {
+        matches!(self, Self::Unauthenticated(_) | Self::AttemptsLimited { .. })
+    }
+
     /// Whether it is ostiary's own failing rather than an answer.
     pub const fn is_fault(&self) -> bool {
         matches!(self, Self::Internal(_) | Self::StoreUnavailable | Self::OutcomeUnknown | Self::Overloaded { .. })

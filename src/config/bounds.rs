@@ -11,8 +11,9 @@ use super::within;
 pub struct Bounds {
     /// Connections over the network at a time, and as many over Unix sockets; further ones are closed at once.
     ///
-    /// On the network one over which no good root key came in its first 5 seconds makes room for a new one. Each takes a
-    /// file descriptor. ostiary raises its own limit of them as far as it may, and says so if that is not far enough.
+    /// On the network one over which no good root key came in its first 5 seconds, or in the last ten minutes, makes room
+    /// for a new one. Each takes a file descriptor. ostiary raises its own limit of them as far as it may, and says so if
+    /// that is not far enough.
     #[arg(long, env = "OSTIARY_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,

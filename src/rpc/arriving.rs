@@ -1,7 +1,8 @@
 //! Messages on their way in: each arrives in time, and all that are not whole yet have so much room and no more.
 //!
 //! Whoever sends the beginning of a message and then nothing, on as many calls as there may be, holds neither the room
-//! of those calls for long nor all of the memory.
+//! of those calls for long nor all of the memory. No root key takes more than its share of the room, so that none keeps
+//! others from sending large messages; whoever shows none sends small ones only.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -15,12 +16,16 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
 
+use crate::service::usage::Tally;
+
 /// How long a message may take to arrive, and all of a request that is one.
 pub const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a message that take nobody's room.
 const SMALL: usize = 16 << 10;
 /// Bytes of messages that are not whole, beyond what is small of each.
 const ROOM: usize = 256 << 20;
+/// Which part of that one root key may take.
+const SHARE: usize = 4;
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -60,6 +65,8 @@ pub struct Arriving<B> {
     there: usize,
     /// What it takes of the room.
     taken: usize,
+    /// How the root key is used whose message it is.
+    tally: Option<Arc<Tally>>,
     /// Set when something is waited for and has not come.
     late: Option<Pin<Box<Sleep>>>,
 }
@@ -67,7 +74,13 @@ pub struct Arriving<B> {
 impl<B> Arriving<B> {
     /// A body of which nothing has come.
     pub fn new(body: B, messages: Messages, room: Arc<Room>) -> Self {
-        Self { body, room, messages, prefix: (0, [0; PREFIX]), missing: 0, there: 0, taken: 0, late: None }
+        let prefix = (0, [0; PREFIX]);
+        Self { body, room, messages, prefix, missing: 0, there: 0, taken: 0, tally: None, late: None }
+    }
+
+    /// From now on it is a message of this root key's.
+    pub fn of(&mut self, tally: &Arc<Tally>) {
+        self.tally = Some(Arc::clone(tally));
     }
 
     /// Takes note of bytes that have come.
@@ -109,11 +122,17 @@ impl<B> Arriving<B> {
 
     fn take(&mut self) -> Result<(), Status> {
         let more = self.there.saturating_sub(SMALL + self.taken);
-        if more > 0 {
-            self.taken += more;
-            if self.room.taken.fetch_add(more, Ordering::Relaxed) + more > self.room.most {
-                return Err(Status::unavailable("too many large messages are on their way"));
-            }
+        if more == 0 {
+            return Ok(());
+        }
+        let Some(tally) = &self.tally else {
+            return Err(Status::resource_exhausted("the message is too large for a call without a root key"));
+        };
+        self.taken += more;
+        let own = tally.arriving().fetch_add(more, Ordering::Relaxed) + more;
+        let all = self.room.taken.fetch_add(more, Ordering::Relaxed) + more;
+        if all > self.room.most || own > self.room.most / SHARE {
+            return Err(Status::unavailable("too many large messages are on their way"));
         }
         Ok(())
     }
@@ -121,6 +140,9 @@ impl<B> Arriving<B> {
     fn give_back(&mut self) {
         if self.taken > 0 {
             self.room.taken.fetch_sub(self.taken, Ordering::Relaxed);
+            if let Some(tally) = &self.tally {
+                tally.arriving().fetch_sub(self.taken, Ordering::Relaxed);
+            }
             self.taken = 0;
         }
     }
@@ -191,9 +213,14 @@ mod tests {
         pieces: Vec<Vec<u8>>,
         messages: Messages,
         room: &Arc<Room>,
+        of: Option<&Arc<Tally>>,
     ) -> impl Body<Data = Bytes, Error = Failed> + Unpin {
         let frames = stream::iter(pieces).map(|piece| Ok::<_, Status>(Frame::data(Bytes::from(piece))));
-        Arriving::new(StreamBody::new(frames.chain(stream::pending())), messages, Arc::clone(room))
+        let mut body = Arriving::new(StreamBody::new(frames.chain(stream::pending())), messages, Arc::clone(room));
+        if let Some(tally) = of {
+            body.of(tally);
+        }
+        body
     }
 
     async fn frames(body: &mut (impl Body<Data = Bytes, Error = Failed> + Unpin), number: usize) {
@@ -213,11 +240,11 @@ mod tests {
         let (begun, half, whole) = (framed(9)[..3].to_vec(), framed(9)[..8].to_vec(), framed(9));
         for pieces in [vec![], vec![begun], vec![half], vec![whole]] {
             let number = pieces.len();
-            let mut body = arriving(pieces, Messages::One, &room);
+            let mut body = arriving(pieces, Messages::One, &room, None);
             frames(&mut body, number).await;
             assert_eq!(refusal(&mut body).await, Code::DeadlineExceeded);
         }
-        let mut body = arriving(vec![framed(9), framed(9)[..8].to_vec()], Messages::Many, &room);
+        let mut body = arriving(vec![framed(9), framed(9)[..8].to_vec()], Messages::Many, &room, None);
         frames(&mut body, 2).await;
         assert_eq!(refusal(&mut body).await, Code::DeadlineExceeded);
     }
@@ -228,7 +255,7 @@ mod tests {
         let pieces = vec![framed(0), framed(3), [framed(7), framed(9)].concat()];
         for pieces in [vec![], pieces] {
             let number = pieces.len();
-            let mut body = arriving(pieces, Messages::Many, &room);
+            let mut body = arriving(pieces, Messages::Many, &room, None);
             frames(&mut body, number).await;
             assert!(tokio::time::timeout(10 * ARRIVES_WITHIN, body.frame()).await.is_err());
         }
@@ -238,21 +265,47 @@ mod tests {
     async fn what_is_not_whole_takes_room_until_it_is_or_is_given_up() {
         let most = 8 * SMALL;
         let room = Arc::new(Room { most, taken: AtomicUsize::new(0) });
+        let tallies: Vec<_> = (0..=SHARE).map(|_| Arc::<Tally>::default()).collect();
         let taken = || room.taken.load(Ordering::Relaxed);
-        let (large, all) = (framed(SMALL + 1_000), framed(most + 2 * SMALL));
+        let own = |of: usize| tallies[of].arriving().load(Ordering::Relaxed);
+        let (large, share) = (framed(SMALL + 1_000), framed(most));
         let (begin, end) = large.split_at(PREFIX + SMALL + 500);
-        let mut body = arriving(vec![begin.to_vec(), [end, begin].concat()], Messages::Many, &room);
+        let pieces = vec![begin.to_vec(), [end, begin].concat()];
+        let mut body = arriving(pieces, Messages::Many, &room, Some(&tallies[0]));
         frames(&mut body, 1).await;
-        assert_eq!(taken(), 500);
+        assert_eq!((taken(), own(0)), (500, 500));
         frames(&mut body, 1).await;
-        assert_eq!(taken(), 500, "the second of two");
-        let mut other = arriving(vec![all[..most].to_vec()], Messages::One, &room);
-        frames(&mut other, 1).await;
+        assert_eq!((taken(), own(0)), (500, 500), "the second of two");
         drop(body);
-        assert_eq!(taken(), most - SMALL - PREFIX);
-        let mut third = arriving(vec![all[..3 * SMALL].to_vec()], Messages::One, &room);
-        assert_eq!(refusal(&mut third).await, Code::Unavailable);
-        drop((other, third));
+        // Each takes all of its share.
+        let mut all = Vec::new();
+        for tally in &tallies[..SHARE] {
+            let whole_share = share[..PREFIX + SMALL + most / SHARE].to_vec();
+            let mut body = arriving(vec![whole_share], Messages::One, &room, Some(tally));
+            frames(&mut body, 1).await;
+            all.push(body);
+        }
+        assert_eq!((taken(), own(0)), (most, most / SHARE));
+        let one_more = || vec![share[..PREFIX + SMALL + 1].to_vec()];
+        let mut late = arriving(one_more(), Messages::One, &room, Some(&tallies[SHARE]));
+        assert_eq!(refusal(&mut late).await, Code::Unavailable, "there is no room");
+        drop(all.pop());
+        let mut greedy = arriving(one_more(), Messages::One, &room, Some(&tallies[0]));
+        assert_eq!(refusal(&mut greedy).await, Code::Unavailable, "it has its share");
+        let mut other = arriving(one_more(), Messages::One, &room, Some(&tallies[SHARE]));
+        frames(&mut other, 1).await;
+        drop((all, late, greedy, other));
         assert_eq!(taken(), 0);
+        assert!((0..=SHARE).all(|of| own(of) == 0));
+    }
+
+    #[tokio::test]
+    async fn whoever_shows_no_root_key_sends_small_messages() {
+        let room = Arc::new(Room::default());
+        let mut small = arriving(vec![framed(SMALL)], Messages::One, &room, None);
+        frames(&mut small, 1).await;
+        let mut large = arriving(vec![framed(SMALL + 1)], Messages::One, &room, None);
+        assert_eq!(refusal(&mut large).await, Code::ResourceExhausted);
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
     }
 }

@@ -28,6 +28,7 @@ use super::arriving::{Arriving, Room};
 use super::gate;
 use super::policy::{Door, Effect, Policy, door};
 use super::proxies::TrustedProxies;
+use super::seldom::Seldom;
 use super::shedding::Load;
 use super::standing::Standing;
 use super::throttle::Throttle;
@@ -64,6 +65,8 @@ struct House {
     room: Arc<Room>,
     timings: Timings,
     spans: Spans,
+    /// Calls without a good root key.
+    strangers: Seldom,
 }
 
 impl Front {
@@ -84,6 +87,7 @@ impl Front {
             room: Arc::default(),
             timings: Timings::default(),
             spans,
+            strangers: Seldom::default(),
         };
         Self { house: Arc::new(house), peer: None, standing: None }
     }
@@ -104,12 +108,21 @@ impl Front {
         &self.house.timings
     }
 
+    /// Says now and then how often somebody has called without a good root key, and what the last one was.
+    fn mention_stranger(&self, error: &Error) {
+        if let Some(refused) = self.house.strangers.count(self.house.ostiary.world().now()) {
+            let reason = status::reason(error);
+            let peer = self.peer.map(tracing::field::display);
+            tracing::warn!(refused, reason, peer, "calls were refused that showed no good root key");
+        }
+    }
+
     async fn answer<B>(self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync + Unpin,
     {
-        let House { services, ostiary, throttle, proxies, load, room, timings, spans } = &*self.house;
+        let House { services, ostiary, throttle, proxies, load, room, timings, spans, .. } = &*self.house;
         let stopwatch = ostiary.world().stopwatch();
         let door = door(request.uri().path());
         let name = door.name_of(request.uri().path());
@@ -142,6 +155,7 @@ impl Front {
                         standing.prove();
                     }
                     counted.of(&caller, now)?;
+                    request.body_mut().of(caller.tally());
                     gate::check(ostiary, &caller, policy, request.headers())?;
                     services.answer(caller, request).await
                 } else {
@@ -157,7 +171,10 @@ impl Front {
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         let mut response = with_id(response, &request_id);
-        if under_way.was_refused() {
+        if let Some(error) = error.as_ref().filter(|error| error.is_for_strangers()) {
+            line.hush();
+            self.mention_stranger(error);
+        } else if under_way.was_refused() {
             line.hush();
         }
         if error.is_none() && response.body().size_hint().upper().is_none_or(|bytes| bytes > SMALL) {

@@ -1,7 +1,8 @@
 //! What a connection has shown of itself, and what it may do for that.
 //!
-//! One over which no good root key has come is the first to go where there is no room for others. One that does not take
-//! its answers goes as well: nothing that its calls wait for would ever come to an end.
+//! One over which no good root key has come is the first to go where there is no room for others, and so is one over
+//! which none has come for long: whoever once had a good one does not hold places for good. One that does not take its
+//! answers goes as well: nothing that its calls wait for would ever come to an end.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -21,6 +22,9 @@ pub const OPEN_MAX: u32 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Looks between which nothing of an answer is taken, after which its connection ends: after a minute or little more.
 const LOOKS_MAX: u32 = 5;
+/// Looks between which no good root key comes and no answer is told, after which what a connection has shown counts no
+/// more: after ten minutes.
+const IDLE_LOOKS_MAX: u32 = 40;
 /// Answers that are told at a time on one connection, rarely more.
 const ANSWERS: usize = 512;
 
@@ -28,7 +32,10 @@ const ANSWERS: usize = 512;
 #[derive(Debug)]
 pub struct Standing {
     since: Timestamp,
+    /// Whether a good root key has come, and none for too long since.
     proven: AtomicBool,
+    /// Whether one has come since somebody looked.
+    used: AtomicBool,
     unwanted: CancellationToken,
     open: AtomicU32,
     telling: Mutex<Vec<Weak<Progress>>>,
@@ -49,6 +56,7 @@ impl Standing {
         Self {
             since,
             proven: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             unwanted: CancellationToken::new(),
             open: AtomicU32::new(0),
             telling: Mutex::default(),
@@ -62,19 +70,18 @@ impl Standing {
 
     /// A good root key has come over it.
     pub fn prove(&self) {
-        if !self.is_proven() {
-            self.proven.store(true, Ordering::Relaxed);
+        for shown in [&self.proven, &self.used] {
+            // Every call comes here, few change anything.
+            if !shown.load(Ordering::Relaxed) {
+                shown.store(true, Ordering::Relaxed);
+            }
         }
     }
 
-    /// Whether one has.
-    fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
-    }
-
-    /// Whether its place could be given to another: it has shown no good root key, and is not about to end.
+    /// Whether its place could be given to another: it has shown no good root key, or none for long, and is not about to
+    /// end.
     pub fn gives_way(&self) -> bool {
-        !self.is_proven() && !self.unwanted.is_cancelled()
+        !self.proven.load(Ordering::Relaxed) && !self.unwanted.is_cancelled()
     }
 
     /// Calls under way that need no root key and go on for long.
@@ -106,18 +113,24 @@ impl Standing {
             () = conversation => {}
             // It is dropped, which closes it.
             () = self.unwanted.cancelled() => {}
-            () = self.stalled() => tracing::warn!("a connection is closed on which an answer was not taken for a minute"),
+            () = self.watched() => tracing::warn!("a connection is closed on which an answer was not taken for a minute"),
         }
     }
 
-    /// Returns once an answer has not been taken for too long.
-    async fn stalled(&self) {
+    /// Looks at it now and then. Returns once an answer has not been taken for too long.
+    async fn watched(&self) {
+        let mut idle_looks = 0;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let mut telling = self.telling.lock();
             telling.retain(|known| known.strong_count() > 0);
             if telling.iter().filter_map(Weak::upgrade).any(|progress| progress.look()) {
                 return;
+            }
+            let busy = self.used.swap(false, Ordering::Relaxed) || !telling.is_empty();
+            idle_looks = if busy { 0 } else { idle_looks + 1 };
+            if idle_looks >= IDLE_LOOKS_MAX {
+                self.proven.store(false, Ordering::Relaxed);
             }
         }
     }
@@ -154,5 +167,25 @@ mod tests {
         untaken.asked(true);
         assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err(), "some of it was taken meanwhile");
         assert!(held(LOOKS_MAX * LOOK_EVERY).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_connection_has_shown_counts_until_it_has_been_idle_for_long() {
+        let standing = Standing::new(Timestamp::EPOCH);
+        let long = IDLE_LOOKS_MAX * LOOK_EVERY + LOOK_EVERY / 2;
+        let pass = |time| tokio::time::timeout(time, standing.hold(std::future::pending()));
+        assert!(standing.gives_way());
+        standing.prove();
+        assert!(pass(long / 2).await.is_err() && !standing.gives_way());
+        standing.prove();
+        assert!(pass(long).await.is_err() && !standing.gives_way(), "one look saw it used");
+        assert!(pass(long).await.is_err() && standing.gives_way());
+        standing.prove();
+        assert!(!standing.gives_way());
+        let told = standing.telling();
+        told.asked(false);
+        assert!(pass(2 * long).await.is_err() && !standing.gives_way(), "a stream is under way");
+        drop(told);
+        assert!(pass(long).await.is_err() && standing.gives_way());
     }
 }

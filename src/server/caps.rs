@@ -1,12 +1,13 @@
 //! How many connections there are, in total and from each peer, and no more than that.
 //!
 //! Those over Unix sockets are counted by themselves: whoever may open one stands on this machine, and nobody on the
-//! network takes their place. On the network a connection over which no good root key has come gives its place to a new
-//! one where there is none left, so whoever has none can't keep those out who have.
+//! network takes their place. On the network a connection over which no good root key has come, or none for long, gives
+//! its place to a new one where there is none left, so whoever has none can't keep those out who have.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -24,15 +25,26 @@ pub struct Caps {
     refused: Seldom,
 }
 
+/// How long nobody is looked for to give way, once nobody was found: looking means going through all of them.
+const LOOKED_FOR_EVERY: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 struct Taken {
     /// Over the network.
-    remote: u32,
-    per_peer: HashMap<IpAddr, u32>,
+    remote: Places,
+    per_peer: HashMap<IpAddr, Places>,
     /// Over Unix sockets.
     local: u32,
-    /// Those over the network that were without a good root key when somebody looked last, the earliest first.
-    unproven: VecDeque<(IpAddr, Weak<Standing>)>,
+    /// Those over the network, the earliest first, and some that have ended.
+    known: VecDeque<(IpAddr, Weak<Standing>)>,
+}
+
+/// Places of one kind.
+#[derive(Debug, Default)]
+struct Places {
+    taken: u32,
+    /// Until when nobody is looked for who would give way.
+    firm_until: Option<Timestamp>,
 }
 
 /// Room for one connection, for as long as it is held.
@@ -66,7 +78,7 @@ impl Caps {
     /// How many there are.
     pub fn open(&self) -> u32 {
         let taken = self.taken.lock();
-        taken.remote + taken.local
+        taken.remote.taken + taken.local
     }
 
     fn take(self: &Arc<Self>, peer: Option<IpAddr>, now: Timestamp) -> Option<Seat> {
@@ -76,13 +88,13 @@ impl Caps {
             None if taken.local >= self.most => return None,
             None => taken.local += 1,
             Some(peer) => {
-                let of_peer = taken.per_peer.get(&peer).copied().unwrap_or(0);
+                let of_peer = taken.per_peer.get(&peer).map_or(0, |places| places.taken);
                 let too_many = of_peer >= self.most_per_peer;
-                if (too_many || taken.remote >= self.most) && !taken.make_room(too_many.then_some(peer), now) {
+                if (too_many || taken.remote.taken >= self.most) && !taken.make_room(too_many.then_some(peer), now) {
                     return None;
                 }
-                taken.per_peer.insert(peer, of_peer + 1);
-                taken.remote += 1;
+                taken.per_peer.entry(peer).or_default().taken += 1;
+                taken.remote.taken += 1;
                 taken.watch(peer, &standing, self.most);
             }
         }
@@ -94,24 +106,33 @@ impl Taken {
     /// Sends the earliest connection away that has had the time to show a good root key and has not, of this peer if
     /// one is named.
     fn make_room(&mut self, of: Option<IpAddr>, now: Timestamp) -> bool {
-        let standing = |known: &Weak<Standing>| known.upgrade().filter(|standing| standing.gives_way());
-        while self.unproven.front().is_some_and(|(_, known)| standing(known).is_none()) {
-            self.unproven.pop_front();
+        let places = match of {
+            Some(peer) => self.per_peer.entry(peer).or_default(),
+            None => &mut self.remote,
+        };
+        if places.firm_until.is_some_and(|until| now < until) {
+            return false;
         }
         let fits = |(peer, _): &&(IpAddr, _)| of.is_none_or(|of| of == *peer);
-        let earliest = self.unproven.iter().filter(fits).find_map(|(_, known)| standing(known));
-        let Some(earliest) = earliest.filter(|earliest| now.since(earliest.since()) >= SHOWN_WITHIN) else {
-            return false;
-        };
-        earliest.give_up();
-        true
+        let mut fitting = self.known.iter().filter(fits).filter_map(|(_, known)| known.upgrade());
+        let earliest = fitting.find(|standing| standing.gives_way());
+        match earliest.filter(|earliest| now.since(earliest.since()) >= SHOWN_WITHIN) {
+            Some(earliest) => {
+                earliest.give_up();
+                true
+            }
+            None => {
+                places.firm_until = Some(now.after(LOOKED_FOR_EVERY));
+                false
+            }
+        }
     }
 
     fn watch(&mut self, peer: IpAddr, standing: &Arc<Standing>, most: u32) {
-        if self.unproven.len() / 2 >= most as usize {
-            self.unproven.retain(|(_, known)| known.upgrade().is_some_and(|standing| standing.gives_way()));
+        if self.known.len() / 2 >= most as usize {
+            self.known.retain(|(_, known)| known.strong_count() > 0);
         }
-        self.unproven.push_back((peer, Arc::downgrade(standing)));
+        self.known.push_back((peer, Arc::downgrade(standing)));
     }
 }
 
@@ -131,10 +152,10 @@ impl Drop for Seat {
             taken.local -= 1;
             return;
         };
-        taken.remote -= 1;
+        taken.remote.taken -= 1;
         if let Some(of_peer) = taken.per_peer.get_mut(&peer) {
-            *of_peer -= 1;
-            if *of_peer == 0 {
+            of_peer.taken -= 1;
+            if of_peer.taken == 0 {
                 taken.per_peer.remove(&peer);
             }
         }
@@ -167,7 +188,7 @@ mod tests {
         assert_eq!(caps.open(), 4);
         drop((second, other, third));
         let taken = caps.taken.lock();
-        assert_eq!((taken.remote, taken.local, taken.per_peer.len()), (0, 0, 0));
+        assert_eq!((taken.remote.taken, taken.local, taken.per_peer.len()), (0, 0, 0));
     }
 
     #[test]

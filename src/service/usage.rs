@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -54,6 +54,7 @@ type Shard = Mutex<HashMap<KeyId, Arc<LastUse>, foldhash::fast::RandomState>>;
 pub struct Tally {
     usage: Mutex<Usage>,
     under_way: [AtomicU32; 2],
+    arriving: AtomicUsize,
 }
 
 /// When a key was last found good, in the hands of whoever finds it so.
@@ -78,6 +79,11 @@ impl Tally {
     /// How many calls with it are under way, of each of the kinds that have room of their own.
     pub fn under_way(&self) -> &[AtomicU32; 2] {
         &self.under_way
+    }
+
+    /// Bytes of its messages that are on their way, beyond what is small.
+    pub fn arriving(&self) -> &AtomicUsize {
+        &self.arriving
     }
 
     /// The root key was recognised.

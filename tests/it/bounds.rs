@@ -255,6 +255,21 @@ async fn whoever_shows_no_root_key_keeps_nobody_out() {
     drop((silent, third));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shows_no_root_key_does_not_fill_the_log() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let stranger = server.client("nobodys").await;
+    for _ in 0..100 {
+        let refused = stranger.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap_err();
+        assert!(["ROOT_KEY_INVALID", "AUTH_ATTEMPTS_LIMITED"].contains(&reason(&refused).as_str()), "{refused:?}");
+    }
+    let log = server.stop().stderr;
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("showed no good root key")).collect();
+    assert!((1..=3).contains(&told.len()) && told[0].contains("ROOT_KEY_INVALID"), "{log}");
+    assert!(!log.contains("Unauthenticated"), "{log}");
+}
+
 /// Whether the server hangs up at once.
 fn is_hung_up_on(mut connection: std::os::unix::net::UnixStream) -> bool {
     connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
