@@ -37,6 +37,7 @@ mod prompt;
 mod roles;
 mod root_key;
 mod root_keys;
+mod server;
 mod verify;
 mod workspaces;
 
@@ -108,6 +109,8 @@ pub enum Command {
     Audit(audit::Audit),
     /// Take a backup of everything, while calls go on. See also `restore` and `check`.
     Backup(backup::Backup),
+    /// Tell which ostiary answers: its version, its clock, and since when it is there.
+    Server(server::Server),
     /// Tell whether a server serves, for probes. Needs no root key.
     Health(health::Health),
     /// Print a script that completes commands and flags in a shell.
@@ -158,6 +161,7 @@ fn done(command: Command, surroundings: &Surroundings<'_>) -> Result<(), Failure
             Command::Import(import) => import.run(surroundings).await,
             Command::Audit(audit) => audit.run(surroundings).await,
             Command::Backup(backup) => backup.run(surroundings).await,
+            Command::Server(server) => server.run(surroundings).await,
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(surroundings.grammar.clone()),
         }

@@ -92,6 +92,7 @@ pub enum Purging {
 pub struct Ostiary {
     engine: Arc<dyn Engine>,
     world: Arc<World>,
+    started: Timestamp,
     retention: Retention,
     purging: Purging,
     operator: WorkspaceId,
@@ -145,6 +146,11 @@ impl Ostiary {
     /// The world it lives in.
     pub fn world(&self) -> &Arc<World> {
         &self.world
+    }
+
+    /// Since when there is this instance.
+    pub fn started(&self) -> Timestamp {
+        self.started
     }
 
     /// Whether changes can be made.

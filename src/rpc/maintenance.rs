@@ -18,6 +18,7 @@ use crate::pb::v1::maintenance_service_server::MaintenanceService;
 use crate::service::Done;
 use crate::service::backups::Backup;
 
+use super::convert::moment;
 use super::fields::Fields;
 use super::streams::{admissions, answers};
 use super::{Desk, admitted, meta};
@@ -32,6 +33,9 @@ const ALL_WITHIN: Duration = Duration::from_secs(12 * 3_600);
 pub(super) const BACKUPS_MAX: usize = 2;
 /// When it is worth asking whether one of them is over.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What is built in on demand, and whether it is.
+const FEATURES: [(&str, bool); 2] = [("grpc-web", cfg!(feature = "grpc-web")), ("otlp", cfg!(feature = "otlp"))];
 
 #[tonic::async_trait]
 impl MaintenanceService for Desk {
@@ -53,6 +57,21 @@ impl MaintenanceService for Desk {
             Ok(pb::BackupResponse { meta: meta(&caller, revision), data: piece? })
         });
         Ok(answers(&caller, told))
+    }
+
+    async fn get_server_info(
+        &self,
+        request: Request<pb::GetServerInfoRequest>,
+    ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
+        let (caller, pb::GetServerInfoRequest {}) = admitted(request)?;
+        let server = pb::ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            features: FEATURES.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned()).collect(),
+            start_time: Some(moment(self.ostiary.started())),
+            time: Some(moment(self.ostiary.world().now())),
+        };
+        let meta = meta(&caller, self.ostiary.head());
+        Ok(Response::new(pb::GetServerInfoResponse { meta, server: Some(server) }))
     }
 }
 

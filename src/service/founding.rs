@@ -125,6 +125,7 @@ impl Ostiary {
             memory: super::Memory::new(cache, epoch),
             verdicts: Counters::default(),
             engine,
+            started: world.now(),
             world,
             retention,
             purging,

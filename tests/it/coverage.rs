@@ -123,7 +123,7 @@ async fn every_method_denies_a_root_key_that_holds_everything_else_before_its_me
     }
     let open = methods().iter().filter(|method| method.capability.is_none()).count();
     assert_eq!(covered + open, methods().len());
-    assert_eq!(open, 1, "only WhoAmI asks for nothing");
+    assert_eq!(open, 2, "WhoAmI and GetServerInfo ask for nothing");
 }
 
 #[tokio::test]

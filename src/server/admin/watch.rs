@@ -7,7 +7,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::figures::Figures;
-use crate::domain::time::Timestamp;
 use crate::rpc::front::Front;
 use crate::server::Running;
 use crate::server::caps::Caps;
@@ -29,18 +28,16 @@ pub struct Watch {
     caps: Arc<Caps>,
     store: PathBuf,
     tls: Option<Arc<Tls>>,
-    started: Timestamp,
     /// What the last look through the store has found; nothing if that could not be read.
     survey: Mutex<Option<Survey>>,
 }
 
 impl Watch {
-    /// Over this server, which keeps its store in this file, encrypts with this, and has just started.
+    /// Over this server, which keeps its store in this file and encrypts with this.
     pub fn over(running: &Running, store: PathBuf, tls: Option<Arc<Tls>>) -> Self {
         let Running { ostiary, front, caps, .. } = running;
-        let started = ostiary.world().now();
         let (ostiary, front, caps) = (Arc::clone(ostiary), front.clone(), Arc::clone(caps));
-        Self { ostiary, front, caps, store, tls, started, survey: Mutex::default() }
+        Self { ostiary, front, caps, store, tls, survey: Mutex::default() }
     }
 
     /// Looks through the store now and then, for ever.
@@ -78,7 +75,7 @@ impl Watch {
             survey: *self.survey.lock(),
             certificate_until: self.tls.as_ref().map(|tls| tls.validity().until),
             now: self.ostiary.world().now(),
-            started: self.started,
+            started: self.ostiary.started(),
         }
     }
 }

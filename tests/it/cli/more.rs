@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::shell::{Shell, at};
+use super::shell::{Shell, at, time};
 
 #[test]
 fn apis() {
@@ -146,4 +146,17 @@ fn workspaces() {
     assert_eq!(tried.field("affected_root_key_count").as_deref(), Some("1"));
     shell.done(&["workspace", "delete", id, "--yes"]);
     assert_eq!(shell.run(&["workspace", "show", id]).code, 4);
+}
+
+#[test]
+fn a_server_tells_which_it_is_to_whoever_has_a_root_key() {
+    let shell = Shell::open();
+    let create = ["root-key", "create", "--name", "weak", "--permission", "apis.*.verify_key"];
+    let (weak, _) = shell.issued(&create);
+    let told = shell.run_as(&weak, &["server", "show", "--output", "json"]).json();
+    assert_eq!(at(&told, "/server/version"), env!("CARGO_PKG_VERSION"));
+    let (start, now) = (time(at(&told, "/server/startTime")), time(at(&told, "/server/time")));
+    assert!(start.seconds <= now.seconds && now.seconds - start.seconds < 3_600, "{told}");
+    assert_eq!(at(&shell.json(&["server", "show"]), "/server/startTime"), at(&told, "/server/startTime"));
+    assert_eq!(shell.run_as("nobodys", &["server", "show"]).code, 3);
 }
