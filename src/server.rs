@@ -155,7 +155,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Running, S
 /// What can't be used, with the remedy.
 pub fn rehearse(config: &Config) -> Result<(), ServeError> {
     read_certificate(config)?;
-    if config.data_dir.exists() { data_directory::examine(&config.data_dir) } else { Ok(()) }
+    if config.data_dir.exists() {
+        data_directory::examine(&config.data_dir)?;
+    } else {
+        data_directory::rehearse(&config.data_dir)?;
+    }
+    // Only an empty store begins with it.
+    let begins = !config.data_dir.join(STORE).exists();
+    config.first_root_key_file.as_deref().filter(|_| begins).map_or(Ok(()), first_root_key::examine)
 }
 
 /// Which pages may call, if any call may come by gRPC-Web. The configuration refuses that where it was not built in.

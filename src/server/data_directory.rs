@@ -28,14 +28,33 @@ pub fn failed(path: &Path, doing: &str, error: &io::Error) -> ServeError {
 /// What is wrong and what to do.
 pub fn prepare(directory: &Path) -> Result<(), ServeError> {
     if !directory.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-            let why = format!(
-                "the data directory can't be made: {error}; make it for this user alone, or name another with --data-dir"
-            );
-            refused(directory, why)
-        })?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| can_not_be_made(directory, &error))?;
     }
     examine(directory)
+}
+
+/// Refuses a data directory that is missing and could not be made. Nothing is.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub fn rehearse(directory: &Path) -> Result<(), ServeError> {
+    // Of a relative path with one name the nearest that is there is where the process is.
+    let mut above =
+        directory.ancestors().skip(1).map(|above| if above == Path::new("") { Path::new(".") } else { above });
+    let nearest = above.find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let can_be_made = match nearest.is_dir() {
+        true => access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    };
+    can_be_made.map_err(|error| can_not_be_made(directory, &error))
+}
+
+fn can_not_be_made(directory: &Path, error: &io::Error) -> ServeError {
+    let why = format!(
+        "the data directory can't be made: {error}; make it for this user alone, or name another with --data-dir"
+    );
+    refused(directory, why)
 }
 
 /// Refuses a data directory that others can look into, or that nothing can be written to.

@@ -40,6 +40,14 @@ pub fn obtain(directory: &Path, supplied: Option<&Path>, world: &World) -> Resul
     Ok(secret)
 }
 
+/// Refuses a file of the operator's that an empty store could not begin with.
+///
+/// # Errors
+/// What is wrong with it and what to do.
+pub fn examine(supplied: &Path) -> Result<(), ServeError> {
+    read(supplied).map(drop)
+}
+
 fn read(path: &Path) -> Result<Secret, ServeError> {
     let unreadable = |error: io::Error| failed(path, "the first root key can't be read", &error);
     let file = File::open(path).map_err(unreadable)?;

@@ -151,6 +151,22 @@ fn checking_looks_at_certificates_and_the_data_directory_and_touches_nothing() {
 }
 
 #[test]
+fn checking_says_where_no_data_directory_can_be_made_and_which_first_root_key_no_store_can_begin_with() {
+    let place = Place::new();
+    place.write("file", "");
+    let within = complaint(&place, &["--data-dir", "file/data"], &[]);
+    assert!(within.contains("can't be made") && within.contains("--data-dir"), "{within}");
+    let flags = ["--data-dir", "new/data", "--first-root-key-file", "first"];
+    assert!(complaint(&place, &flags, &[]).contains("first: the first root key can't be read"));
+    place.write("first", "nonsense");
+    assert!(complaint(&place, &flags, &[]).contains("ostiary generate-root-key"));
+    let made = place.run(&["generate-root-key"]);
+    place.write("first", &made.stdout);
+    assert_eq!(config(&place, "check", &flags, &[]).code, Some(0));
+    assert!(!place.path("new").exists(), "nothing was made");
+}
+
+#[test]
 fn every_flag_is_explained_and_none_holds_a_secret() {
     let line = CommandLine::command();
     let serve = line.find_subcommand("serve").unwrap();
