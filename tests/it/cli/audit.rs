@@ -60,3 +60,26 @@ fn it_is_followed_each_event_once_and_nobody_who_stops_reading_makes_it_panic() 
     tail.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!(stderr, "");
 }
+
+#[test]
+fn it_is_followed_on_when_the_server_is_there_again() {
+    let shell = Shell::open();
+    let variables = [("OSTIARY_SERVER", "unix:socket"), ("OSTIARY_ROOT_KEY", &shell.root_key)];
+    let mut command = shell.bare(&variables, &["audit", "tail", "--event", "api.create", "-o", "json"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut tail = Running(command.spawn().unwrap());
+    let stdout = BufReader::new(tail.0.stdout.take().unwrap());
+    let (heard, lines) = mpsc::channel();
+    let reading = thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| heard.send(line)));
+    let next = || {
+        let line = await_some("event", || lines.try_recv().ok());
+        at(&serde_json::from_str(&line).unwrap(), "/targets/0/name").to_owned()
+    };
+    shell.api("before");
+    assert_eq!(next(), "before");
+    let shell = shell.restarted();
+    shell.api("after");
+    assert_eq!(next(), "after", "each once");
+    drop(tail);
+    reading.join().unwrap().unwrap();
+}

@@ -5,7 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::shell::{Shell, at};
 
-fn row(secret: &str, more: &str) -> String {
+/// A key with this secret, and with more fields.
+pub fn row(secret: &str, more: &str) -> String {
     let digits: String = Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{{\"hash\": \"{digits}\"{more}}}")
 }

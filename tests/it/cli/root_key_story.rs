@@ -120,6 +120,47 @@ fn the_last_administrator_stays_and_whoever_asks_is_told_who_they_are() {
 }
 
 #[test]
+fn what_takes_force_is_done_with_it_and_descendants_go_with_cascade() {
+    let shell = Shell::open();
+    let own = |secret: &str| {
+        at(&shell.run_as(secret, &["root-key", "who-am-i", "-o", "json"]).json(), "/rootKey/rootKeyId").to_owned()
+    };
+    // Somebody whom the administrator makes makes another.
+    let permissions = ["--permission", "root_keys.*.create_root_key", "--permission", "apis.*.read_api"];
+    let (parent, told) = shell.issued(&[&["root-key", "create", "--name", "parent"][..], &permissions].concat());
+    let parent_id = told.field("root_key_id").unwrap();
+    let create = ["root-key", "create", "--name", "child", "--permission", "apis.*.read_api"];
+    let child = shell.run_as(&parent, &create);
+    assert_eq!(child.code, 0, "{child:?}");
+    let (child, child_id) = (child.stdout.trim(), child.field("root_key_id").unwrap());
+    let deleted = shell.json(&["root-key", "delete", &parent_id, "--cascade", "--yes"]);
+    let ids: Vec<&str> =
+        deleted["deletedRootKeyIds"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert!(ids.len() == 2 && ids.contains(&&*parent_id) && ids.contains(&&*child_id), "{ids:?}");
+    assert_eq!(shell.run_as(child, &["api", "list"]).code, 3);
+
+    // Without a grace the one that the command is run with is not rotated by accident.
+    let first = shell.root_key.clone();
+    let id = own(&first);
+    let rotate = ["root-key", "rotate", &id, "--grace", "0"];
+    let refused = shell.run(&rotate);
+    assert!(refused.code == 2 && refused.complaint().contains("grace_period"), "{refused:?}");
+    let (second, _) = shell.issued(&[&rotate[..], &["--force"]].concat());
+    assert_eq!(shell.run(&["root-key", "who-am-i"]).code, 3);
+
+    // The last administrator stays one, and stays, unless that is meant.
+    let id = own(&second);
+    let narrow = ["root-key", "update", &id, "--permission", "root_keys.*.delete_root_key"];
+    let refused = shell.run_as(&second, &narrow);
+    assert!(refused.code == 5 && refused.complaint().contains("LAST_ADMINISTRATOR"), "{refused:?}");
+    let narrowed = shell.run_as(&second, &[&narrow[..], &["--force"]].concat());
+    assert_eq!(narrowed.field("permissions").as_deref(), Some("root_keys.*.delete_root_key"), "{narrowed:?}");
+    let delete = ["root-key", "delete", &id, "--yes", "--force"];
+    assert_eq!(shell.run_as(&second, &delete).code, 0);
+    assert_eq!(shell.run_as(&second, &["root-key", "who-am-i"]).code, 3);
+}
+
+#[test]
 fn lists_are_filtered_and_read_to_their_end() {
     let shell = Shell::open();
     for number in 0..3 {

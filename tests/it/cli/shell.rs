@@ -12,6 +12,9 @@ use crate::process::{Ended, Place, Server, await_some};
 /// The program under test.
 pub const OSTIARY: &str = env!("CARGO_BIN_EXE_ostiary");
 
+/// The flags of the servers here.
+const LISTENING: [&str; 4] = ["--listen", "127.0.0.1:0", "--listen", "unix:socket"];
+
 /// A server with the root key that it began with, and somebody who may do everything.
 pub struct Shell {
     pub place: Place,
@@ -59,7 +62,7 @@ impl Shell {
     /// Over TCP and over a socket named `socket`.
     pub fn open() -> Self {
         let place = Place::new();
-        let server = place.serve(&["--listen", "127.0.0.1:0", "--listen", "unix:socket"]);
+        let server = place.serve(&LISTENING);
         let root_key = place.first_root_key();
         let secrets = RefCell::new(vec![root_key.clone()]);
         Self { place, server, root_key, secrets }
@@ -136,6 +139,14 @@ impl Shell {
     /// An API with this name: its id.
     pub fn api(&self, name: &str) -> String {
         at(&self.json(&["api", "create", "--name", name]), "/api/apiId").to_owned()
+    }
+
+    /// With another server on the same store and the same socket.
+    pub fn restarted(self) -> Self {
+        let Self { place, server, root_key, secrets } = self;
+        assert_eq!(server.stop().code, Some(0));
+        let server = place.serve(&LISTENING);
+        Self { place, server, root_key, secrets }
     }
 
     /// Stops the server as a service manager would.

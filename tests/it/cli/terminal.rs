@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::importing::row;
 use super::shell::{Running, Shell, at};
 use crate::process::await_some;
 
@@ -21,15 +23,24 @@ fn terminal() -> (File, OwnedFd) {
     let name = ptsname(&ours, Vec::new()).unwrap();
     let path = std::ffi::OsStr::from_bytes(name.as_bytes());
     let theirs = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    tcsetwinsize(&theirs, Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     (File::from(ours), OwnedFd::from(theirs))
 }
 
 /// Runs it at a terminal, answers its first question, and returns its exit code, all that the terminal showed, and what
 /// it wrote to standard output.
-fn answered(mut command: Command, prompt: &str, answer: &str) -> (i32, String, String) {
+fn answered(command: Command, prompt: &str, answer: &str) -> (i32, String, String) {
+    at_terminal(command, |ours, shown| {
+        await_some("question", || String::from_utf8_lossy(&shown.lock().unwrap()).contains(prompt).then_some(()));
+        writeln!(ours, "{answer}").unwrap();
+    })
+}
+
+/// Runs it at a terminal while somebody who sits there does something, and returns the same.
+fn at_terminal(mut command: Command, act: impl FnOnce(&mut File, &Mutex<Vec<u8>>)) -> (i32, String, String) {
     let (mut ours, theirs) = terminal();
     let stdin = theirs.try_clone().unwrap();
-    command.stdin(Stdio::from(stdin)).stderr(Stdio::from(theirs)).stdout(Stdio::piped());
+    command.env("TERM", "xterm").stdin(Stdio::from(stdin)).stderr(Stdio::from(theirs)).stdout(Stdio::piped());
     let mut running = Running(command.spawn().unwrap());
     // It holds the other end of the terminal open, as it would for another process.
     drop(command);
@@ -44,8 +55,7 @@ fn answered(mut command: Command, prompt: &str, answer: &str) -> (i32, String, S
             showing.lock().unwrap().extend_from_slice(&piece[..read]);
         }
     });
-    await_some("question", || String::from_utf8_lossy(&shown.lock().unwrap()).contains(prompt).then_some(()));
-    writeln!(ours, "{answer}").unwrap();
+    act(&mut ours, &shown);
     let code = running.code().unwrap();
     watching.join().unwrap();
     let mut stdout = String::new();
@@ -83,4 +93,18 @@ fn a_key_is_typed_unseen() {
     assert_eq!(code, 0, "{stdout}");
     assert!(!shown.contains(&key), "the terminal shows it");
     assert!(stdout.contains("VALID"), "{stdout}");
+}
+
+#[test]
+fn an_import_shows_how_far_it_is_and_leaves_only_its_result() {
+    let shell = Shell::open();
+    let api = shell.api("imported");
+    let rows: Vec<String> = (0..1_500).map(|number| row(&format!("old-{number}"), "")).collect();
+    shell.place.write("rows.jsonl", &rows.join("\n"));
+    let import = ["import", "rows.jsonl", "--api", &api, "--algorithm", "sha256-hex"];
+    let (code, shown, stdout) = at_terminal(shell.command(&shell.root_key, &import), |_, _| {});
+    assert_eq!((code, stdout.as_str()), (0, "1500 imported, 0 skipped, 0 failed\n"), "{shown}");
+    assert!(shown.contains('%') && shown.contains(" imported, 0 failed ("), "{shown:?}");
+    let (_, last) = shown.rsplit_once("\r").unwrap();
+    assert_eq!(last, "\u{1b}[2K", "the bar is gone");
 }

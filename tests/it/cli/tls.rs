@@ -5,7 +5,10 @@ use tempfile::TempDir;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use super::shell::{Told, alone};
+use super::shell::{Told, alone, at, told};
+use crate::certificates::Authority;
+use crate::process::Place;
+use crate::tls::CERTIFIED;
 
 /// A certificate for this machine and its key, as PEM.
 fn certificate() -> (String, String) {
@@ -69,4 +72,32 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
     let none = health(&server, &["--ca", &ca]);
     assert_eq!((none.code, none.stdout.as_str()), (6, ""), "{none:?}");
     assert_eq!(health(&server, &["--ca", &ca, "--client-cert", &cert]).code, 2);
+}
+
+#[test]
+fn ostiary_itself_is_called_encrypted_by_those_whose_certificates_it_takes() {
+    let (place, authority, clients) = (Place::new(), Authority::new(), Authority::new());
+    authority.sign().write(&place);
+    place.write("ca.pem", &authority.pem);
+    place.write("clients.pem", &clients.pem);
+    let own = clients.sign();
+    place.write("own.pem", &own.cert);
+    place.write("own-key.pem", &own.key);
+    let server = place.serve(&[&CERTIFIED[..], &["--tls-client-ca", "clients.pem"]].concat());
+    let address = format!("https://localhost:{}", server.address.port());
+    let create = |more: &[&str]| {
+        let create = ["api", "create", "--name", "documents", "--output", "json", "--server", &address];
+        let mut command = place.command(&[&create, more].concat());
+        command.env("OSTIARY_ROOT_KEY", place.first_root_key());
+        told(command, "")
+    };
+    let own = ["--client-cert", "own.pem", "--client-key", "own-key.pem"];
+    let good = create(&[&own[..], &["--ca", "ca.pem"]].concat());
+    assert_eq!(good.code, 0, "{good:?}");
+    assert_eq!(at(&good.json(), "/api/name"), "documents");
+    for more in [&["--ca", "ca.pem"][..], &[&own[..], &["--ca", "clients.pem"]].concat()] {
+        let refused = create(more);
+        assert_eq!((refused.code, refused.stdout.as_str()), (6, ""), "{refused:?}");
+    }
+    assert_eq!(server.stop().code, Some(0));
 }
