@@ -7,8 +7,11 @@
 //! in a task of its own, so that a caller who goes away leaves nothing half done.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
@@ -30,6 +33,15 @@ pub(super) use adjusting::{open, patched};
 
 /// Balances of which something may be in memory at a time; beyond, each spend is a commit of its own.
 const PURSES_MAX: usize = 100_000;
+/// From how many on room is made sooner.
+const PURSES_MANY: usize = PURSES_MAX / 2;
+/// Locks that those balances share.
+const SHARDS: usize = 64;
+/// Looks in a row at which nothing was spent, after which what is in memory goes back to the disk: a minute or little
+/// more. A key that is used every few seconds does not cost two commits each time.
+const IDLE_LOOKS: u32 = 12;
+/// The same where there are many.
+const IDLE_LOOKS_OF_MANY: u32 = 1;
 
 /// Whose balance: the workspace, and the first key of the line.
 pub type Account = (WorkspaceId, KeyId);
@@ -75,22 +87,41 @@ pub enum Reservation {
 }
 
 /// What has been reserved and not spent yet.
-#[derive(Default)]
-pub struct Purses(Mutex<HashMap<Account, Arc<Purse>>>);
+pub struct Purses {
+    hasher: RandomState,
+    shards: Box<[Shard]>,
+}
+
+type Shard = Mutex<HashMap<Account, Arc<Purse>, RandomState>>;
 
 #[derive(Default)]
 struct Purse {
     reserved: Mutex<Reserved>,
-    /// Spent from since it was last looked at.
-    used: std::sync::atomic::AtomicBool,
+    /// Looks in a row since it was spent from.
+    idle_looks: AtomicU32,
     /// Held by whoever moves credits between disk and memory.
     moving: Arc<tokio::sync::Mutex<()>>,
 }
 
+impl Default for Purses {
+    fn default() -> Self {
+        Self { hasher: RandomState::default(), shards: (0..SHARDS).map(|_| Shard::default()).collect() }
+    }
+}
+
 impl Purses {
+    fn shard(&self, account: Account) -> &Shard {
+        let place = self.hasher.hash_one(account) % SHARDS as u64;
+        &self.shards[usize::try_from(place).unwrap_or(0)]
+    }
+
+    fn number(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
     /// What is in memory of a balance.
     pub fn reserved(&self, account: Account) -> Reserved {
-        self.0.lock().get(&account).map(|purse| *purse.reserved.lock()).unwrap_or_default()
+        self.shard(account).lock().get(&account).map(|purse| *purse.reserved.lock()).unwrap_or_default()
     }
 
     /// Pays from memory, if that is possible at once. It takes no longer than a lock.
@@ -98,7 +129,7 @@ impl Purses {
         if meter.uses == Uses::Unlimited {
             return Payment::Paid(Uses::Unlimited);
         }
-        let purses = self.0.lock();
+        let purses = self.shard(account).lock();
         let Some(purse) = purses.get(&account) else { return Payment::free(cost, Reserved::default(), meter, now) };
         let mut reserved = purse.reserved.lock();
         // A meter that was looked at before the reservation is older than it.
@@ -108,21 +139,21 @@ impl Purses {
             return Payment::free(cost, *reserved, meter, now);
         }
         reserved.left -= cost;
-        purse.used.store(true, std::sync::atomic::Ordering::Relaxed);
+        purse.idle_looks.store(0, Ordering::Relaxed);
         Payment::Paid(Uses::Left(reserved.left + reserved.behind))
     }
 
     fn purse(&self, account: Account) -> Arc<Purse> {
-        Arc::clone(self.0.lock().entry(account).or_default())
+        Arc::clone(self.shard(account).lock().entry(account).or_default())
     }
 
     fn is_full(&self) -> bool {
-        self.0.lock().len() > PURSES_MAX
+        self.number() > PURSES_MAX
     }
 
     /// Forgets a purse that is empty and that nobody else holds.
     fn forget(&self, account: Account) {
-        let mut purses = self.0.lock();
+        let mut purses = self.shard(account).lock();
         let idle = |purse: &Arc<Purse>| Arc::strong_count(purse) == 1 && purse.reserved.lock().left == 0;
         if purses.get(&account).is_some_and(idle) {
             purses.remove(&account);
@@ -130,7 +161,7 @@ impl Purses {
     }
 
     fn accounts(&self) -> Vec<Account> {
-        self.0.lock().keys().copied().collect()
+        self.shards.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
     }
 }
 
@@ -304,14 +335,15 @@ impl Ostiary {
         Ok((held, reservation))
     }
 
-    /// Gives back what has been reserved and was not spent from since the last time.
+    /// Gives back what has been reserved and was not spent from for some looks.
     ///
     /// # Errors
     /// What can't be given back stays where it is.
     pub async fn return_idle_credits(&self) -> Result<(), Error> {
-        for account in self.credits.accounts() {
-            let used = self.credits.purse(account).used.swap(false, std::sync::atomic::Ordering::Relaxed);
-            if !used {
+        let accounts = self.credits.accounts();
+        let most = if accounts.len() > PURSES_MANY { IDLE_LOOKS_OF_MANY } else { IDLE_LOOKS };
+        for account in accounts {
+            if self.credits.purse(account).idle_looks.fetch_add(1, Ordering::Relaxed) >= most {
                 drop(self.hold_all(account).await?);
                 self.credits.forget(account);
             }
