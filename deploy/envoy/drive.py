@@ -22,6 +22,20 @@ import time
 HERE = pathlib.Path(__file__).parent
 # How long anything may take to come up, in seconds.
 PATIENCE = 30
+# The last route of envoy.yaml, and one before it that says all that routes may say.
+LAST_ROUTE = "                        - match: { prefix: / }\n"
+FURTHER_ROUTE = """                        - match: { prefix: /reports }
+                          route: { cluster: app }
+                          typed_per_filter_config:
+                            envoy.filters.http.ext_authz:
+                              "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+                              check_settings:
+                                context_extensions:
+                                  key_header: x-api-key
+                                  rate_limits: reports
+                                  cost: "2"
+                                  client_ip_header: x-envoy-external-address
+"""
 
 
 class App(http.server.BaseHTTPRequestHandler):
@@ -95,6 +109,7 @@ class Scene:
             "address: 127.0.0.1, port_value: 8000": f"address: 127.0.0.1, port_value: {app_port}",
             "${ROOT_KEY}": root_key,
             "${API_ID}": api_id,
+            LAST_ROUTE: FURTHER_ROUTE + LAST_ROUTE,
         }.items():
             assert there in text, f"envoy.yaml has no {there}"
             text = text.replace(there, here)
@@ -173,6 +188,27 @@ def play(scene, app_port):
     assert scene.get("/", slow).status == 200
     refused = scene.get("/", slow)
     assert refused.told() == (429, "RATE_LIMITED") and 0 < int(refused.headers["retry-after"]) <= 3600
+
+    # What a route says counts: in which header the key is, by which limit it counts, and what it costs.
+    report = ["--rate-limit", "name=reports,limit=100,duration=1h", "--credits", "5"]
+    paying = scene.command(*create, "paying", *report, root_key=first)
+    by_header = [("x-api-key", paying)]
+    answer = scene.get("/reports", headers=by_header)
+    assert answer.status == 200 and answer.app("x-ostiary-remaining-credits") == "3", answer.told()
+    assert answer.app("x-api-key") is None
+    assert scene.get("/reports", paying).told() == (401, "KEY_MISSING")
+    assert scene.get("/reports", headers=[("x-api-key", plain)]).told() == (403, "RATE_LIMIT_MISSING")
+    assert scene.get("/reports", headers=by_header).status == 200
+    assert scene.get("/reports", headers=by_header).told() == (429, "USAGE_EXCEEDED")
+
+    # What a key must not do, it does not.
+    for name, flags, told in [
+        ("elsewhere", ["--allowed-cidr", "192.0.2.0/24"], (403, "FORBIDDEN")),
+        ("disabled", ["--enabled", "false"], (401, "DISABLED")),
+        ("short", ["--expires-in", "1s"], (401, "EXPIRED")),
+    ]:
+        key = scene.command(*create, name, *flags, root_key=first)
+        until(lambda: scene.get("/", key).told() == told, f"{name}: {told}")
 
     # A key that is deleted is refused from the next request on.
     scene.command("key", "delete", key_id, "--yes", root_key=first)

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::ServeError;
 
@@ -75,10 +76,11 @@ pub fn examine(directory: &Path) -> Result<(), ServeError> {
         return Err(refused(directory, why));
     }
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-        let why = format!(
-            "the data directory can't be written to: {error}; give it to the user that runs ostiary, or name another \
-             with --data-dir"
-        );
+        let remedy = match error {
+            Errno::ROFS => "mount it for writing",
+            _ => "give it to the user that runs ostiary",
+        };
+        let why = format!("the data directory can't be written to: {error}; {remedy}, or name another with --data-dir");
         refused(directory, why)
     })
 }

@@ -73,10 +73,7 @@ impl Entrance {
     fn draw_age(&self) -> Option<Duration> {
         match self.age {
             Age::Unbounded => None,
-            Age::About(age) => {
-                let chance = u32::from(u16::from_be_bytes(self.world.random()));
-                Some(age + age / 10 * chance / u32::from(u16::MAX))
-            }
+            Age::About(age) => Some(spread(age, u16::from_be_bytes(self.world.random()))),
         }
     }
 
@@ -86,5 +83,25 @@ impl Entrance {
             tracing::warn!(%error, failed, "a connection could not be taken");
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// So long and up to a tenth more, by chance.
+fn spread(age: Duration, chance: u16) -> Duration {
+    age + age / 10 * u32::from(chance) / u32::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_spread_over_a_tenth() {
+        for age in [Duration::from_secs(10), Duration::from_secs(30 * 24 * 3_600)] {
+            assert_eq!(spread(age, 0), age);
+            assert_eq!(spread(age, u16::MAX), age + age / 10);
+            let middle = spread(age, u16::MAX / 2);
+            assert!(middle > age + age / 25 && middle < age + age / 15, "{middle:?}");
+        }
     }
 }

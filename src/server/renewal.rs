@@ -22,6 +22,14 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// What shows that a file is another one.
 type Mark = Option<(u64, u64, i64, i64, u64)>;
 
+/// What was complained of last.
+#[derive(Debug, Clone, Copy)]
+struct Complaint {
+    at: Timestamp,
+    /// That the certificate has ended, not that it will.
+    of_end: bool,
+}
+
 /// Reads the certificate anew at SIGHUP and when its files change.
 pub struct Renewal {
     hangup: Signal,
@@ -86,17 +94,20 @@ impl Renewal {
         }
     }
 
-    /// Says once a day that the certificate ends soon, or has ended.
-    fn complain(&self, complained: &mut Option<Timestamp>) {
+    /// Says once a day that the certificate ends soon, and at once and then once a day that it has ended.
+    fn complain(&self, complained: &mut Option<Complaint>) {
         let Some(tls) = &self.tls else { return };
         let now = self.world.now();
         let validity = tls.validity();
-        if !validity.is_ending(now) || complained.is_some_and(|last| now.since(last) < COMPLAIN_EVERY) {
+        let holds = validity.holds(now);
+        let of_end = holds.is_err();
+        let lately = |last: Complaint| last.of_end == of_end && now.since(last.at) < COMPLAIN_EVERY;
+        if !validity.is_ending(now) || complained.is_some_and(lately) {
             return;
         }
-        *complained = Some(now);
+        *complained = Some(Complaint { at: now, of_end });
         let certificate = tls.files.cert.display();
-        match validity.holds(now) {
+        match holds {
             Ok(()) => {
                 let days_left = validity.days_left(now);
                 tracing::warn!(%certificate, days_left, "the certificate expires soon; renew it");

@@ -13,8 +13,10 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::attacks::frames::from;
+use crate::errors::wire::bare_at;
 use crate::harness::{Client, reason};
-use crate::process::{Place, await_some};
+use crate::metrics::{admin, scrape};
+use crate::process::{Place, Process, Server, await_some};
 
 /// Whether the server has hung up without having said anything.
 fn is_closed(mut connection: &TcpStream) -> bool {
@@ -132,7 +134,7 @@ impl Waiting {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_others_are_refused_before_verifications_and_health_never() {
     let place = Place::new();
-    let server = place.serve(&["--max-calls", "4"]);
+    let server = place.serve(&["--max-calls", "4", "--admin-listen", "127.0.0.1:0"]);
     let client = server.client(&place.first_root_key()).await;
     let api = client.api("documents").await;
     let secret = client.plain_key(&api, "customer").await.1;
@@ -153,6 +155,9 @@ async fn under_load_others_are_refused_before_verifications_and_health_never() {
     let refused = client.keys().verify_key(question.clone()).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "OVERLOADED"));
     HealthClient::new(client.channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+    let page = scrape(admin(&server));
+    assert_eq!(page.figure("ostiary_calls_shed_total", &[]), Some(2.0));
+    assert_eq!(page.figure("ostiary_calls_under_way", &[]), Some(6.0));
     for go in waiting.go {
         go.send(()).unwrap();
     }
@@ -253,6 +258,44 @@ async fn whoever_shows_no_root_key_keeps_nobody_out() {
     let third = TcpStream::connect(server.address).unwrap();
     assert!(is_served(&client).await);
     drop((silent, third));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_time_is_over_begins_nothing() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let secret = place.first_root_key();
+    let create = async |left| {
+        let headers = [("grpc-timeout", left)];
+        bare_at(server.address, &secret, "/ostiary.v1.ApiService/CreateApi", &headers, &named("documents")).await
+    };
+    let late = create("0n").await;
+    assert_eq!((late.code(), reason(&late).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    let client = server.client(&secret).await;
+    let made = async || client.apis().list_apis(pb::ListApisRequest::default()).await.unwrap().into_inner().apis.len();
+    assert_eq!(made().await, 0);
+    assert_eq!(create("1H").await.code(), Code::Ok);
+    assert_eq!(made().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_descriptors_for_more_those_who_are_there_go_on_and_others_come_in_later() {
+    let place = Place::new();
+    let data = place.data();
+    let serving = Place::serving(data.to_str().unwrap(), &[]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ostiary")]).args(serving).env_clear();
+    let server = Server::await_serving(Process::spawn(command));
+    let client = server.client(&place.first_root_key()).await;
+    assert!(is_served(&client).await);
+    let crowd: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
+    await_some("complaint", || server.process.log().contains("a connection could not be taken").then_some(()));
+    assert!(is_served(&client).await, "whoever is there goes on");
+    drop(crowd);
+    assert!(is_served(&server.client(&place.first_root_key()).await).await, "there is room again");
+    let log = server.stop().stderr;
+    assert!(log.contains("fewer file descriptors are allowed than --max-connections needs"), "{log}");
+    assert!(log.matches("a connection could not be taken").count() <= 3, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,11 +40,16 @@ impl Authority {
 
     /// One that is good from so many days from now until so many.
     pub fn sign_for(&self, from: i64, until: i64) -> Signed {
+        self.sign_between(from * DAY, until * DAY)
+    }
+
+    /// One that is good from so many seconds from now until so many.
+    pub fn sign_between(&self, from: i64, until: i64) -> Signed {
         let now = i64::try_from(World::real(None).now().millis() / 1_000).unwrap();
-        let days = |days: i64| OffsetDateTime::from_unix_timestamp(now + days * DAY).unwrap();
+        let moment = |seconds: i64| OffsetDateTime::from_unix_timestamp(now + seconds).unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.not_before = days(from);
-        params.not_after = days(until);
+        params.not_before = moment(from);
+        params.not_after = moment(until);
         let key = KeyPair::generate().unwrap();
         Signed { cert: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }

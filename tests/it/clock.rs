@@ -48,13 +48,45 @@ async fn left_behind() -> (Place, String, String) {
     client.key(pb::CreateKeyRequest { api_id: api.api_id, expiration, ..Default::default() }).await;
     drop(client);
     house.halt().await;
+    (store_of(&house), house.first.clone(), deleted.key_id)
+}
+
+/// A place with the store of a house that has been left.
+fn store_of(house: &House) -> Place {
     let place = Place::new();
     std::fs::create_dir(place.data()).unwrap();
     set_mode(&place.data(), 0o700);
     let file = place.data().join("ostiary.redb");
     std::fs::copy(house.file(), &file).unwrap();
     set_mode(&file, 0o600);
-    (place, house.first.clone(), deleted.key_id)
+    place
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_with_a_clock_that_is_behind_goes_on_from_where_the_last_run_was() {
+    let mut house = House::unswept().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    // Ahead of whatever clock this is run by.
+    house.pass(100 * 365 * DAY);
+    let expiration = Some(pb::create_key_request::Expiration::Ttl(span(DAY)));
+    let (_, ended) =
+        client.key(pb::CreateKeyRequest { api_id: api.api_id.clone(), expiration, ..Default::default() }).await;
+    let expiration = Some(pb::create_key_request::Expiration::Ttl(span(3 * DAY)));
+    let (_, lives) = client.key(pb::CreateKeyRequest { api_id: api.api_id, expiration, ..Default::default() }).await;
+    house.pass(2 * DAY);
+    drop(client);
+    house.halt().await;
+    let place = store_of(&house);
+    let before = stored(&place.data().join("ostiary.redb")).await.instant;
+    let server = place.serve(&[]);
+    let client = server.client(&house.first).await;
+    let told = client.maintenance().get_server_info(pb::GetServerInfoRequest {}).await.unwrap().into_inner();
+    let time = told.server.unwrap().time.unwrap();
+    assert!(u64::try_from(time.seconds).unwrap() >= before / 1_000, "{time:?}");
+    assert_eq!(client.verdict(&ended, None).await.code(), pb::VerificationCode::Expired, "it stays so");
+    assert!(client.verdict(&lives, None).await.valid);
+    assert_eq!(server.stop().code, Some(0));
 }
 
 /// Runs the server until it has recorded the one end of a life, and returns what it said.

@@ -2,7 +2,7 @@
 
 mod fields;
 mod objects;
-mod wire;
+pub mod wire;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

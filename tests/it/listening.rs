@@ -56,6 +56,26 @@ async fn a_unix_socket_and_a_port_are_served_at_once_and_alike() {
 }
 
 #[tokio::test]
+async fn both_families_of_addresses_are_served() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("NOT TESTED: there is no IPv6 here");
+        return;
+    }
+    let place = Place::new();
+    let server = place.serve(&["--listen", "[::1]:0", "--listen", "127.0.0.1:0"]);
+    let secret = place.first_root_key();
+    let addresses = server.process.log();
+    let addresses = addresses.lines().filter(|line| line.contains(" serving "));
+    let addresses: Vec<std::net::SocketAddr> = addresses
+        .map(|line| line.split_once("address=").unwrap().1.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(addresses.len() == 2 && addresses[0].is_ipv6() && addresses[1].is_ipv4(), "{addresses:?}");
+    for address in addresses {
+        assert!(Client::connect(address, Some(secret.clone())).await.me().await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_socket_is_never_replaced() {
     let place = Place::new();
     let file = place.data().with_file_name("precious");

@@ -27,7 +27,7 @@ const LOOPBACK: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
 const VERIFY: &str = "ostiary.v1.KeyService/VerifyKey";
 
 /// Where a server tells metrics, by its own word.
-fn admin(server: &Server) -> SocketAddr {
+pub fn admin(server: &Server) -> SocketAddr {
     await_some("listener for metrics", || {
         let log = server.process.log();
         let line = log.lines().find(|line| line.contains("metrics are told"))?;
@@ -45,7 +45,7 @@ fn ask(mut connection: impl Read + Write, method: &str, path: &str) -> (u16, Str
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
-fn scrape(address: SocketAddr) -> Page {
+pub fn scrape(address: SocketAddr) -> Page {
     let (status, head, body) = ask(TcpStream::connect(address).unwrap(), "GET", "/metrics");
     assert_eq!(status, 200, "{body}");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");

@@ -16,16 +16,20 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::body::Body;
 
+use crate::domain::key::Verdict;
 use crate::domain::limit::LIMITS_MAX;
 use crate::error::Error;
 use crate::pb::v1 as pb;
+use crate::rpc::probing::Held;
 use crate::rpc::{Desk, MESSAGE_BYTES_MAX, status};
-use crate::service::Done;
 use crate::service::caller::Caller;
+use crate::service::usage::Bill;
+use crate::service::verify::{Verification, VerifyQuestion};
+use crate::service::{Done, Revision};
 
 use super::batch::{REQUESTS_MAX, all_verified, too_many};
 use super::wire::{nested, put_message, put_meta, put_verdict};
-use super::{Item, TAGS_MAX, verified};
+use super::{Item, LastQuery, TAGS_MAX, question};
 
 /// The methods that are answered here.
 #[derive(Clone, Copy)]
@@ -86,7 +90,10 @@ where
     let answer = match (message, method) {
         (Some(message), Method::One) if lists(&message) > LISTED_MAX => return Err(too_much_listed()),
         (Some(message), Method::One) => match pb::VerifyKeyRequest::decode(message) {
-            Ok(request) => Some(one(desk, caller, request).await?),
+            Ok(request) => Some(match one_at_hand(desk, caller, request)? {
+                Told::Now(answer) => answer,
+                Told::Later(later) => Box::pin(one(desk, caller, later)).await?,
+            }),
             Err(_) => None,
         },
         (Some(message), Method::Many) => {
@@ -121,12 +128,55 @@ fn room(bytes: usize) -> Vec<u8> {
     room
 }
 
-async fn one(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Vec<u8>, Error> {
-    let Done { answer, revision } = verified(desk, caller, request).await?;
+/// What can be told about one key.
+enum Told {
+    /// All of it. What is usual is told without a future of its own, which would be moved about with each call.
+    Now(Vec<u8>),
+    /// What takes waiting.
+    Later(Box<Later>),
+}
+
+/// What is told about one key once that can be.
+enum Later {
+    /// The answer to this.
+    Question(VerifyQuestion, Option<Revision>),
+    /// What is known already, and held back.
+    Held(Done<Verification>, Option<Held>),
+}
+
+/// The answer about one key, as far as that can be told without waiting.
+fn one_at_hand(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Told, Error> {
+    let (question, min_revision) = question(request, &mut LastQuery::default())?;
+    let Some(done) = desk.ostiary.verify_at_hand(&mut Bill::of(caller), &question, min_revision) else {
+        return Ok(Told::Later(Box::new(Later::Question(question, min_revision))));
+    };
+    let done = done?;
+    if done.answer.verdict == Verdict::NotFound {
+        let held = desk.unknown(caller, question.client);
+        return Ok(Told::Later(Box::new(Later::Held(done, held))));
+    }
+    Ok(Told::Now(about_one(caller, done)))
+}
+
+async fn one(desk: &Desk, caller: &Caller, later: Box<Later>) -> Result<Vec<u8>, Error> {
+    let (done, held) = match *later {
+        Later::Held(done, held) => (done, held),
+        Later::Question(question, min_revision) => {
+            let done = desk.ostiary.verify_key(caller, &question, min_revision).await?;
+            let unknown = done.answer.verdict == Verdict::NotFound;
+            (done, if unknown { desk.unknown(caller, question.client) } else { None })
+        }
+    };
+    desk.hold_back(held).await;
+    Ok(about_one(caller, done))
+}
+
+fn about_one(caller: &Caller, done: Done<Verification>) -> Vec<u8> {
+    let Done { answer, revision } = done;
     let mut message = room(ONE_LENGTH);
     put_meta(&mut message, &caller.call.request_id, revision);
     put_verdict(&mut message, 2, answer);
-    Ok(message)
+    message
 }
 
 async fn many(desk: &Desk, caller: &Caller, request: pb::BatchVerifyKeysRequest) -> Result<Vec<u8>, Error> {

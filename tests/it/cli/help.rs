@@ -1,9 +1,11 @@
 //! Help is enough: every command explains itself and each of its flags, and shells can complete them.
 
+use std::process;
+
 use clap::{Command, CommandFactory as _};
 use ostiary::config::CommandLine;
 
-use super::shell::alone;
+use super::shell::{OSTIARY, Shell, alone, told};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -102,4 +104,38 @@ fn every_shell_can_complete_every_command() {
         }
     }
     assert_eq!(alone(&["completions", "csh"]).code, 2);
+    let mut bash = process::Command::new("bash");
+    bash.arg("-n").env_clear();
+    let read = told(bash, &alone(&["completions", "bash"]).stdout);
+    assert_eq!((read.code, read.stderr.as_str()), (0, ""), "bash understands it");
+}
+
+#[test]
+fn the_life_of_a_root_key_that_the_help_tells_can_be_lived() {
+    let help = alone(&["--help"]).stdout;
+    let (_, life) = help.split_once("The life of a root key:\n").unwrap();
+    let life: Vec<&str> = life.lines().map_while(|line| line.strip_prefix("  ")).collect();
+    assert!(life.len() == 8 && life.iter().any(|line| line.starts_with("ostiary root-key rotate")), "{life:?}");
+    // The id is taken from what the list shows; nobody is there to be asked.
+    let id = "ROOT_KEY_ID=$(ostiary root-key list --name-contains documents --output json | \
+              sed 's/.*\"rootKeyId\":\"\\([^\"]*\\)\".*/\\1/')";
+    let script: Vec<String> = life
+        .iter()
+        .flat_map(|line| match *line {
+            "ostiary root-key list" => vec![(*line).to_owned(), id.to_owned()],
+            line => vec![line.replace("ROOT_KEY_ID", "\"$ROOT_KEY_ID\"").replace("delete", "delete --yes")],
+        })
+        .collect();
+    let shell = Shell::open();
+    std::os::unix::fs::symlink(shell.place.data(), shell.place.path("ostiary-data")).unwrap();
+    let program = std::path::Path::new(OSTIARY).parent().unwrap().to_str().unwrap();
+    let mut command = process::Command::new("sh");
+    command.args(["-ec", &script.join("\n")]).env_clear().current_dir(shell.place.path("."));
+    command.env("PATH", format!("{program}:/usr/bin:/bin")).env("OSTIARY_SERVER", shell.address());
+    let lived = told(command, "");
+    assert_eq!(lived.code, 0, "{lived:?}");
+    let key = std::fs::read_to_string(shell.place.path("new.key")).unwrap();
+    assert_eq!(shell.run_as(key.trim(), &["root-key", "who-am-i"]).code, 0, "the new key is good");
+    let key = std::fs::read_to_string(shell.place.path("key")).unwrap();
+    assert_eq!(shell.run_as(key.trim(), &["root-key", "who-am-i"]).code, 3, "the old one is deleted");
 }

@@ -17,6 +17,7 @@ fn the_root_key_comes_from_one_place_that_others_can_not_read() {
     let path = file.to_str().unwrap();
     assert_eq!(run(&[("OSTIARY_ROOT_KEY_FILE", path)]).code, 0);
     assert_eq!(run(&[("OSTIARY_ROOT_KEY_FILE", path), ("OSTIARY_ROOT_KEY", "")]).code, 0);
+    assert_eq!(run(&[("OSTIARY_ROOT_KEY_FILE", ""), ("OSTIARY_ROOT_KEY", &shell.root_key)]).code, 0);
     let both = run(&[("OSTIARY_ROOT_KEY_FILE", path), ("OSTIARY_ROOT_KEY", &shell.root_key)]);
     assert_eq!(both.code, 2, "{both:?}");
     assert!(both.complaint().contains("both set"), "{both:?}");

@@ -99,5 +99,10 @@ fn ostiary_itself_is_called_encrypted_by_those_whose_certificates_it_takes() {
         let refused = create(more);
         assert_eq!((refused.code, refused.stdout.as_str()), (6, ""), "{refused:?}");
     }
+    for flag in [&[][..], &["--alive"]] {
+        let probe = |more: &[&str]| told(place.command(&[&["health", "--server", &address], flag, more].concat()), "");
+        assert_eq!(probe(&[&own[..], &["--ca", "ca.pem"]].concat()).code, 0);
+        assert_eq!(probe(&["--ca", "ca.pem"]).code, 6, "without a certificate of its own");
+    }
     assert_eq!(server.stop().code, Some(0));
 }

@@ -1,5 +1,6 @@
 //! What goes wrong before a message is a message, or after the caller has stopped waiting.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -14,15 +15,26 @@ use ostiary::pb::v1 as pb;
 
 /// Calls as no client of tonic's does, which would watch the deadline itself; what is read is the head of the answer.
 pub async fn bare(house: &House, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Status {
+    bare_at(house.address, &house.first, path, headers, message).await
+}
+
+/// The same, for a server at this address.
+pub async fn bare_at(
+    address: SocketAddr,
+    root_key: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    message: &[u8],
+) -> Status {
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.unwrap();
     let running = tokio::spawn(connection);
-    let mut request = http::Request::post(format!("http://{}{path}", house.address))
+    let mut request = http::Request::post(format!("http://{address}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("authorization", format!("Bearer {}", house.first));
+        .header("authorization", format!("Bearer {root_key}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use redb::ReadableDatabase as _;
+
 use super::*;
 
 /// Overwrites everything but the first page.
@@ -25,7 +27,28 @@ async fn a_damaged_store_is_not_started_with_and_not_touched() {
     assert!(refused.contains(&format!("{} is damaged: ", file.display())), "{refused}");
     let remedy = format!("; restore a backup: ostiary restore FILE --replace --data-dir {}", place.data().display());
     assert!(refused.ends_with(&remedy), "{refused}");
+    let data = place.data();
+    let checked = place.run(&["check", "--data-dir", data.to_str().unwrap()]);
+    assert!(checked.code == Some(1) && checked.stderr.contains(" is damaged: "), "{checked:?}");
     assert!(std::fs::read(&file).unwrap() == before, "it can still be examined");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_a_newer_version_is_refused_and_stays_one() {
+    let place = Place::new();
+    let story = Story::begin(place.serve(&[]), &place).await;
+    assert_eq!(story.server.stop().code, Some(0));
+    let rows = redb::TableDefinition::<&[u8], &[u8]>::new("rows");
+    let database = redb::Database::open(store(&place)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(rows).unwrap().insert(&b"\0format"[..], &2_u64.to_be_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refused = complaint(&place.serve_in_vain(&[]));
+    assert!(refused.contains("format 2") && refused.contains("up to format 1"), "{refused}");
+    let database = redb::Database::open(store(&place)).unwrap();
+    let there = database.begin_read().unwrap().open_table(rows).unwrap();
+    assert_eq!(there.get(&b"\0format"[..]).unwrap().unwrap().value(), 2_u64.to_be_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

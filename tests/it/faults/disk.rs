@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::*;
+use crate::metrics::{admin, scrape};
 
 const STOPPED: &str = "nothing is written for now, and it is tried again by itself: ";
 const GOES_ON: &str = "changes are written again";
@@ -39,12 +40,15 @@ fn with_own_mounts() -> Option<Command> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_may_not_grow_stops_changes_and_nothing_else_until_it_may() {
     let place = Place::new();
-    let mut story = Story::begin(place.serve(&[]), &place).await;
+    let mut story = Story::begin(place.serve(&["--admin-listen", "127.0.0.1:0"]), &place).await;
+    let writable = |story: &Story| scrape(admin(&story.server)).figure("ostiary_store_writable", &[]);
+    assert_eq!(writable(&story), Some(1.0));
     story.verifies_all().await;
     limit_files(&story.server.process, Some(store(&place).metadata().unwrap().len()));
     let refused = story.create_until_refused().await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     await_health(&story.client, READ_ONLY).await;
+    assert_eq!(writable(&story), Some(0.0));
     story.refuses_changes().await;
     story.verifies_all().await;
     story.await_log(STOPPED);
@@ -53,6 +57,7 @@ async fn a_file_that_may_not_grow_stops_changes_and_nothing_else_until_it_may() 
 
     limit_files(&story.server.process, None);
     await_health(&story.client, ALL_WELL).await;
+    assert_eq!(writable(&story), Some(1.0));
     story.await_log(GOES_ON);
     story.create(60).await.unwrap();
     story.holds().await;
@@ -94,12 +99,82 @@ async fn a_server_that_is_stopped_while_nothing_can_be_written_ends_and_has_lost
     story.restart(&place).await.holds().await;
 }
 
+/// The same, or why a test that needs it does nothing. Where everything is to be tested, that is a failure.
+#[expect(clippy::disallowed_methods, reason = "this is how whoever runs the tests says so")]
+fn own_mounts() -> Option<Command> {
+    let command = with_own_mounts();
+    if command.is_none() {
+        assert!(std::env::var_os("OSTIARY_TEST_ALL").is_none(), "nobody may mount anything here");
+        eprintln!("NOT TESTED: nobody may mount anything here, so there is no small disk");
+    }
+    command
+}
+
+/// A shell that makes a small disk which only it and its children see, and which can only be read once the command runs.
+const ON_READ_ONLY_DISK: &str = r#"
+set -eu
+mount -t tmpfs -o size=4m,mode=700 tmpfs data
+mount -o remount,ro data
+exec "$@"
+"#;
+
+/// A shell that makes a small disk, runs a command, and tells what is left on the disk.
+const WHAT_IS_LEFT: &str = r#"
+set -eu
+mount -t tmpfs -o size=4m,mode=700 tmpfs data
+code=0
+"$@" || code=$?
+ls -A data
+exit $code
+"#;
+
+#[test]
+fn a_disk_that_can_only_be_read_is_told_with_what_to_do() {
+    let Some(mut command) = own_mounts() else { return };
+    let place = Place::new();
+    std::fs::create_dir(place.data()).unwrap();
+    let server = env!("CARGO_BIN_EXE_ostiary");
+    command.args([ON_READ_ONLY_DISK, "sh", server, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
+    command.current_dir(place.path(""));
+    let refused = complaint(&Process::spawn(command).ended());
+    assert!(refused.contains("Read-only file system") && refused.contains("; mount it for writing, or "), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_disk_keeps_from_being_restored_or_backed_up_leaves_nothing_behind() {
+    let Some(mut restore) = own_mounts() else { return };
+    let Some(mut backup) = own_mounts() else { return };
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    for _ in 0..100 {
+        story.create(60).await.unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_ostiary");
+    let address = format!("http://{}", story.server.address);
+    let root_key = place.first_root_key();
+    let mut whole = place.command(&["backup", "whole.backup", "--server", &address]);
+    whole.env("OSTIARY_ROOT_KEY", &root_key);
+    let whole = Process::spawn(whole).ended();
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+
+    // In the shell's own world what lies in the data directory is a small disk.
+    backup.args([WHAT_IS_LEFT, "sh", program, "backup", "data/some.backup", "--server", &address]);
+    backup.env("OSTIARY_ROOT_KEY", &root_key).current_dir(place.path(""));
+    let backup = Process::spawn(backup).ended();
+    assert_eq!((backup.code, backup.stdout.as_str()), (Some(1), ""), "{backup:?}");
+    assert!(backup.stderr.contains("No space left on device"), "{backup:?}");
+    restore
+        .args([WHAT_IS_LEFT, "sh", program, "restore", "whole.backup", "--data-dir", "data"])
+        .current_dir(place.path(""));
+    let restore = Process::spawn(restore).ended();
+    assert_eq!((restore.code, restore.stdout.as_str()), (Some(1), ""), "{restore:?}");
+    assert!(restore.stderr.contains("No space left on device"), "{restore:?}");
+    story.holds().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_is_not_filled_to_the_brim_and_changes_go_on_when_there_is_room() {
-    let Some(mut command) = with_own_mounts() else {
-        eprintln!("NOT TESTED: nobody may mount anything here, so there is no small disk to fill");
-        return;
-    };
+    let Some(mut command) = own_mounts() else { return };
     let place = Place::new();
     std::fs::create_dir(place.data()).unwrap();
     let server = env!("CARGO_BIN_EXE_ostiary");

@@ -1,5 +1,7 @@
 //! A certificate is exchanged while serving: new connections get the new one, old ones go on, bad ones are passed over.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use super::{CERTIFIED, certified, encrypted, is_served};
@@ -80,6 +82,31 @@ fn the_end_of_a_certificate_is_told_of_in_time() {
     authority.sign_for(-80, 200).write(&place);
     let log = place.serve(&CERTIFIED).stop().stderr;
     assert!(!log.contains("expires soon"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_ends_while_serving_is_told_of_at_once_and_an_expired_one_takes_its_place_never() {
+    let (place, authority) = (Place::new(), Authority::new());
+    authority.sign_between(-3_600, 10).write(&place);
+    let server = place.serve(&CERTIFIED);
+    let secret = place.first_root_key();
+    let before = encrypted(server.address, &authority, None, &secret).await.unwrap();
+    await_said(&server, "the certificate expires soon; renew it", 1);
+    authority.sign_for(-3, -1).write(&place);
+    await_said(&server, STAYS, 1);
+    await_said(&server, ": clients refuse it", 1);
+    // Its last second may not be over for clients.
+    let mut tries = 0;
+    while encrypted(server.address, &authority, None, &secret).await.is_ok() {
+        tries += 1;
+        assert!(tries < 100, "clients take it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_served(&before).await, "what was agreed on before goes on");
+    authority.sign().write(&place);
+    await_said(&server, READ, 1);
+    assert!(is_served(&encrypted(server.address, &authority, None, &secret).await.unwrap()).await);
+    assert_eq!(server.stop().code, Some(0));
 }
 
 #[test]
