@@ -49,6 +49,16 @@ pub enum Unrecognised {
     Address,
 }
 
+impl Unrecognised {
+    /// Whether there is such a root key, so that whoever shows it has proven to know it.
+    pub const fn is_known(self) -> bool {
+        match self {
+            Self::Missing | Self::Malformed | Self::Invalid => false,
+            Self::WorkspaceDisabled | Self::Disabled | Self::Expired | Self::Address => true,
+        }
+    }
+}
+
 /// What stands in the way of a change that is otherwise fine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -182,11 +192,6 @@ impl Error {
     /// Not there, or not for this caller's eyes.
     pub fn not_found(kind: Kind, name: impl fmt::Display) -> Self {
         Self::NotFound { kind, name: secret::fit_to_show(&name.to_string()).into_owned() }
-    }
-
-    /// Whether a call gets it that showed no good root key: anybody can have it told, as often as they like.
-    pub const fn is_for_strangers(&self) -> bool {
-        matches!(self, Self::Unauthenticated(_) | Self::AttemptsLimited { .. })
     }
 
     /// Whether it is ostiary's own failing rather than an answer.

@@ -21,11 +21,11 @@ use crate::service::usage::Tally;
 /// How long a message may take to arrive, and all of a request that is one.
 pub const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a message that take nobody's room.
-const SMALL: usize = 16 << 10;
+pub const SMALL: usize = 16 << 10;
 /// Bytes of messages that are not whole, beyond what is small of each.
-const ROOM: usize = 256 << 20;
+pub const ROOM: usize = 256 << 20;
 /// Which part of that one root key may take.
-const SHARE: usize = 4;
+pub const SHARE: usize = 4;
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -63,19 +63,36 @@ pub struct Arriving<B> {
     missing: usize,
     /// Bytes that are there of it.
     there: usize,
+    /// Whether all of an only message is there.
+    complete: bool,
     /// What it takes of the room.
     taken: usize,
     /// How the root key is used whose message it is.
     tally: Option<Arc<Tally>>,
     /// Set when something is waited for and has not come.
     late: Option<Pin<Box<Sleep>>>,
+    /// The end of an only message, until it is sure that nothing comes after it: whoever reads a message waits for nothing
+    /// more, and holds it for no longer than it takes to answer or refuse it.
+    held: Option<Frame<Bytes>>,
 }
 
 impl<B> Arriving<B> {
     /// A body of which nothing has come.
     pub fn new(body: B, messages: Messages, room: Arc<Room>) -> Self {
         let prefix = (0, [0; PREFIX]);
-        Self { body, room, messages, prefix, missing: 0, there: 0, taken: 0, tally: None, late: None }
+        Self {
+            body,
+            room,
+            messages,
+            prefix,
+            missing: 0,
+            there: 0,
+            complete: false,
+            taken: 0,
+            tally: None,
+            late: None,
+            held: None,
+        }
     }
 
     /// From now on it is a message of this root key's.
@@ -85,6 +102,9 @@ impl<B> Arriving<B> {
 
     /// Takes note of bytes that have come.
     fn note(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        if self.complete && data.has_remaining() {
+            return Err(Status::internal("protocol error: there is more than one message"));
+        }
         while data.has_remaining() {
             let (length, prefix) = &mut self.prefix;
             if *length < PREFIX {
@@ -114,9 +134,12 @@ impl<B> Arriving<B> {
     /// All of a message is there. If it is the only one, it is waited for until no more is to come.
     fn whole(&mut self) {
         self.prefix.0 = 0;
-        if self.messages == Messages::Many {
-            self.give_back();
-            (self.there, self.late) = (0, None);
+        match self.messages {
+            Messages::One => self.complete = true,
+            Messages::Many => {
+                self.give_back();
+                (self.there, self.late) = (0, None);
+            }
         }
     }
 
@@ -167,22 +190,39 @@ where
     type Error = Box<dyn StdError + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => self.wait(cx).map(|late| Some(Err(late.into()))),
-            Poll::Ready(Some(Ok(frame))) => {
-                let noted = frame.data_ref().map_or(Ok(()), |data| self.note(data));
-                Poll::Ready(Some(noted.map(|()| frame).map_err(Into::into)))
+        loop {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return self.wait(cx).map(|late| Some(Err(late.into()))),
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(None) => return Poll::Ready(self.held.take().map(Ok)),
+            };
+            let frame = match frame.into_data() {
+                Ok(data) => match self.note(&data) {
+                    Ok(()) => Frame::data(data),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                },
+                // Those of a request say nothing.
+                Err(trailers) => return Poll::Ready(Some(Ok(self.held.take().unwrap_or(trailers)))),
+            };
+            // What comes after an only message is empty.
+            let frame = self.held.take().unwrap_or(frame);
+            if !self.complete || self.body.is_end_stream() {
+                return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(end) => Poll::Ready(end.map(|end| end.map_err(Into::into))),
+            self.held = Some(frame);
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.held {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }
 
@@ -238,8 +278,8 @@ mod tests {
     async fn a_message_that_does_not_arrive_ends_its_call() {
         let room = Arc::new(Room::default());
         let (begun, half, whole) = (framed(9)[..3].to_vec(), framed(9)[..8].to_vec(), framed(9));
-        for pieces in [vec![], vec![begun], vec![half], vec![whole]] {
-            let number = pieces.len();
+        // One that is whole is kept until it is the only one for sure.
+        for (pieces, number) in [(vec![], 0), (vec![begun], 1), (vec![half], 1), (vec![whole], 0)] {
             let mut body = arriving(pieces, Messages::One, &room, None);
             frames(&mut body, number).await;
             assert_eq!(refusal(&mut body).await, Code::DeadlineExceeded);
@@ -247,6 +287,31 @@ mod tests {
         let mut body = arriving(vec![framed(9), framed(9)[..8].to_vec()], Messages::Many, &room, None);
         frames(&mut body, 2).await;
         assert_eq!(refusal(&mut body).await, Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn an_only_message_is_handed_over_once_nothing_comes_after_it() {
+        let room = Arc::new(Room::default());
+        let body = |frames: Vec<Frame<Bytes>>| {
+            let frames = stream::iter(frames).map(Ok::<_, Status>);
+            Arriving::new(StreamBody::new(frames), Messages::One, Arc::clone(&room))
+        };
+        let data = |bytes: &[u8]| Frame::data(Bytes::copy_from_slice(bytes));
+        let (whole, none) = (framed(9), framed(0));
+        let trailers = || Frame::trailers(http::HeaderMap::new());
+        for frames in [
+            vec![data(&whole)],
+            vec![data(&whole), data(&[])],
+            vec![data(&whole), trailers()],
+            vec![data(&whole[..8]), data(&whole[8..]), data(&[]), trailers()],
+        ] {
+            assert_eq!(body(frames).collect().await.unwrap().to_bytes(), whole);
+        }
+        assert_eq!(body(vec![data(&none), data(&[])]).collect().await.unwrap().to_bytes(), none);
+        for more in [&[0][..], &whole] {
+            let mut body = body(vec![data(&whole), data(more)]);
+            assert_eq!(refusal(&mut body).await, Code::Internal);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,7 +367,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_shows_no_root_key_sends_small_messages() {
         let room = Arc::new(Room::default());
-        let mut small = arriving(vec![framed(SMALL)], Messages::One, &room, None);
+        let mut small = arriving(vec![framed(SMALL + 1)[..PREFIX + SMALL].to_vec()], Messages::One, &room, None);
         frames(&mut small, 1).await;
         let mut large = arriving(vec![framed(SMALL + 1)], Messages::One, &room, None);
         assert_eq!(refusal(&mut large).await, Code::ResourceExhausted);

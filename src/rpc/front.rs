@@ -65,8 +65,10 @@ struct House {
     room: Arc<Room>,
     timings: Timings,
     spans: Spans,
-    /// Calls without a good root key.
+    /// Calls without a root key that there is.
     strangers: Seldom,
+    /// Calls with one that is not good.
+    acquaintances: Seldom,
 }
 
 impl Front {
@@ -88,6 +90,7 @@ impl Front {
             timings: Timings::default(),
             spans,
             strangers: Seldom::default(),
+            acquaintances: Seldom::default(),
         };
         Self { house: Arc::new(house), peer: None, standing: None }
     }
@@ -108,12 +111,24 @@ impl Front {
         &self.house.timings
     }
 
-    /// Says now and then how often somebody has called without a good root key, and what the last one was.
-    fn mention_stranger(&self, error: &Error) {
-        if let Some(refused) = self.house.strangers.count(self.house.ostiary.world().now()) {
+    /// Says now and then how often somebody has called without being let in, and who that was last and why not.
+    fn mention_refused(&self, error: &Error, remote: Option<IpAddr>) {
+        let House { ostiary, strangers, acquaintances, .. } = &*self.house;
+        let known = matches!(error, Error::Unauthenticated(why) if why.is_known());
+        let seldom = if known { acquaintances } else { strangers };
+        if let Some(refused) = seldom.count(ostiary.world().now()) {
             let reason = status::reason(error);
-            let peer = self.peer.map(tracing::field::display);
-            tracing::warn!(refused, reason, peer, "calls were refused that showed no good root key");
+            let remote = remote.map(tracing::field::display);
+            if known {
+                tracing::warn!(
+                    refused,
+                    reason,
+                    remote,
+                    "calls were refused whose root key is good no longer, or not there"
+                );
+            } else {
+                tracing::warn!(refused, reason, remote, "calls were refused that showed no good root key");
+            }
         }
     }
 
@@ -137,13 +152,14 @@ impl Front {
         let traced = spans.begin(request.headers(), name.text);
         let within = request.headers_mut().remove(GRPC_TIMEOUT).and_then(|value| timeout(&value));
         let deadline = within.map(|within| stopwatch.deadline(within));
+        let guarded = matches!(door, Door::Guarded(_));
+        let remote = self.peer.filter(|_| guarded).and_then(|peer| proxies.caller(peer, request.headers()));
         let mut request = request.map(|body| Arriving::new(body, door.messages(), Arc::clone(room)));
         let (root_key, counted) = (&mut line.root_key, &mut under_way);
         // Pinned where it lies: what a call needs in the worst case is large, and moving it about is what costs.
         let outcome = {
             let work = pin!(async {
                 if let Door::Guarded(policy) = door {
-                    let remote = self.peer.and_then(|peer| proxies.caller(peer, request.headers()));
                     let mut caller =
                         gate::recognise(ostiary, throttle, remote, policy, &request_id, request.headers()).await?;
                     if deadline.is_some() {
@@ -171,10 +187,12 @@ impl Front {
             Err(error) => (status::render(&error, &request_id).into_http(), Some(error)),
         };
         let mut response = with_id(response, &request_id);
-        if let Some(error) = error.as_ref().filter(|error| error.is_for_strangers()) {
-            line.hush();
-            self.mention_stranger(error);
-        } else if under_way.was_refused() {
+        // Whoever was not let in could have any number of lines.
+        let refused = error.as_ref().filter(|error| guarded && line.root_key.is_none() && !error.is_fault());
+        if let Some(error) = refused {
+            self.mention_refused(error, remote);
+        }
+        if refused.is_some() || under_way.was_refused() {
             line.hush();
         }
         if error.is_none() && response.body().size_hint().upper().is_none_or(|bytes| bytes > SMALL) {

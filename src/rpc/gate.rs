@@ -48,7 +48,7 @@ pub async fn recognise(
     };
     recognised.map_err(|error| match error {
         // What is known and refused has proven itself; only what may be a guess is counted.
-        Error::Unauthenticated(Unrecognised::Missing | Unrecognised::Malformed | Unrecognised::Invalid) => {
+        Error::Unauthenticated(why) if !why.is_known() => {
             match throttle.failed(remote.map(neighbourhood), ostiary.world().now()) {
                 Ok(()) => error,
                 Err(retry_after) => Error::AttemptsLimited { retry_after },

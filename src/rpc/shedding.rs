@@ -154,7 +154,8 @@ impl UnderWay {
 
     /// An answer that is under way until all of it is told, or nobody wants it any more.
     pub fn until_told(self, answer: Body, standing: Option<&Arc<Standing>>) -> Body {
-        let progress = standing.map(|standing| standing.telling());
+        let guarded = matches!(self.counts, Counts::Guarded(_));
+        let progress = standing.map(|standing| standing.telling(guarded));
         Body::new(Lasting { answer, rest: Bytes::new(), progress, _under_way: self })
     }
 

@@ -19,12 +19,14 @@ pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Calls of a connection at a time that need no root key and go on for long: watching health, and reflection.
 pub const OPEN_MAX: u32 = 8;
 /// How often it is looked whether answers are taken.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+pub const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Looks between which nothing of an answer is taken, after which its connection ends: after a minute or little more.
 const LOOKS_MAX: u32 = 5;
 /// Looks between which no good root key comes and no answer is told, after which what a connection has shown counts no
 /// more: after ten minutes.
-const IDLE_LOOKS_MAX: u32 = 40;
+pub const IDLE_LOOKS_MAX: u32 = 40;
+/// Instead of such looks: none has ever come.
+const NEVER: u32 = u32::MAX;
 /// Answers that are told at a time on one connection, rarely more.
 const ANSWERS: usize = 512;
 
@@ -32,18 +34,27 @@ const ANSWERS: usize = 512;
 #[derive(Debug)]
 pub struct Standing {
     since: Timestamp,
-    /// Whether a good root key has come, and none for too long since.
-    proven: AtomicBool,
-    /// Whether one has come since somebody looked.
-    used: AtomicBool,
+    /// Looks since a good root key has come.
+    idle_looks: AtomicU32,
     unwanted: CancellationToken,
     open: AtomicU32,
     telling: Mutex<Vec<Weak<Progress>>>,
 }
 
+/// Why a connection may have to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No good root key has ever come over it.
+    Unproven,
+    /// None has come for long.
+    Idle,
+}
+
 /// How the telling of an answer goes on.
 #[derive(Debug)]
 pub struct Progress {
+    /// Whether it is told to somebody with a good root key.
+    guarded: bool,
     /// It is the client's turn: some of the answer was handed over, or there is one, and nobody has asked for more.
     handed_over: AtomicBool,
     /// Looks at it since.
@@ -55,8 +66,7 @@ impl Standing {
     pub fn new(since: Timestamp) -> Self {
         Self {
             since,
-            proven: AtomicBool::new(false),
-            used: AtomicBool::new(false),
+            idle_looks: AtomicU32::new(NEVER),
             unwanted: CancellationToken::new(),
             open: AtomicU32::new(0),
             telling: Mutex::default(),
@@ -70,18 +80,22 @@ impl Standing {
 
     /// A good root key has come over it.
     pub fn prove(&self) {
-        for shown in [&self.proven, &self.used] {
-            // Every call comes here, few change anything.
-            if !shown.load(Ordering::Relaxed) {
-                shown.store(true, Ordering::Relaxed);
-            }
+        // Every call comes here, few change anything.
+        if self.idle_looks.load(Ordering::Relaxed) != 0 {
+            self.idle_looks.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Whether its place could be given to another: it has shown no good root key, or none for long, and is not about to
-    /// end.
-    pub fn gives_way(&self) -> bool {
-        !self.proven.load(Ordering::Relaxed) && !self.unwanted.is_cancelled()
+    /// Whether its place could be given to another, and why.
+    pub fn gives_way(&self) -> Option<Reason> {
+        if self.unwanted.is_cancelled() {
+            return None;
+        }
+        match self.idle_looks.load(Ordering::Relaxed) {
+            NEVER => Some(Reason::Unproven),
+            IDLE_LOOKS_MAX.. => Some(Reason::Idle),
+            _ => None,
+        }
     }
 
     /// Calls under way that need no root key and go on for long.
@@ -89,10 +103,11 @@ impl Standing {
         &self.open
     }
 
-    /// Keeps in mind an answer that is being told, for as long as that is.
-    pub fn telling(&self) -> Arc<Progress> {
+    /// Keeps in mind an answer that is being told, to somebody with a good root key or not, for as long as that is.
+    pub fn telling(&self, guarded: bool) -> Arc<Progress> {
         // Nobody asks for it before the client has room for a first byte.
-        let progress = Arc::new(Progress { handed_over: AtomicBool::new(true), looks: AtomicU32::new(0) });
+        let progress = Progress { guarded, handed_over: AtomicBool::new(true), looks: AtomicU32::new(0) };
+        let progress = Arc::new(progress);
         let mut telling = self.telling.lock();
         if telling.len() >= ANSWERS {
             telling.retain(|known| known.strong_count() > 0);
@@ -113,24 +128,28 @@ impl Standing {
             () = conversation => {}
             // It is dropped, which closes it.
             () = self.unwanted.cancelled() => {}
-            () = self.watched() => tracing::warn!("a connection is closed on which an answer was not taken for a minute"),
+            // Whoever does not take answers could have any number of lines.
+            () = self.watched() => tracing::debug!("a connection is closed on which an answer was not taken for a minute"),
         }
     }
 
     /// Looks at it now and then. Returns once an answer has not been taken for too long.
     async fn watched(&self) {
-        let mut idle_looks = 0;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let mut telling = self.telling.lock();
             telling.retain(|known| known.strong_count() > 0);
-            if telling.iter().filter_map(Weak::upgrade).any(|progress| progress.look()) {
+            let told: Vec<_> = telling.iter().filter_map(Weak::upgrade).collect();
+            drop(telling);
+            if told.iter().any(|progress| progress.look()) {
                 return;
             }
-            let busy = self.used.swap(false, Ordering::Relaxed) || !telling.is_empty();
-            idle_looks = if busy { 0 } else { idle_looks + 1 };
-            if idle_looks >= IDLE_LOOKS_MAX {
-                self.proven.store(false, Ordering::Relaxed);
+            let busy = told.iter().any(|progress| progress.guarded);
+            let seen = self.idle_looks.load(Ordering::Relaxed);
+            if seen < IDLE_LOOKS_MAX {
+                // What comes meanwhile counts.
+                let next = if busy { 0 } else { seen + 1 };
+                let _ = self.idle_looks.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
             }
         }
     }
@@ -156,13 +175,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_take_its_answers_ends_and_one_that_waits_for_them_does_not() {
         let standing = Standing::new(Timestamp::EPOCH);
-        let (told, waiting) = (standing.telling(), standing.telling());
+        let (told, waiting) = (standing.telling(true), standing.telling(true));
         waiting.asked(false);
         told.asked(true);
         drop(told);
         let held = |within| tokio::time::timeout(within, standing.hold(std::future::pending()));
         assert!(held(10 * LOOKS_MAX * LOOK_EVERY).await.is_err());
-        let untaken = standing.telling();
+        let untaken = standing.telling(false);
         assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err());
         untaken.asked(true);
         assert!(held((LOOKS_MAX - 1) * LOOK_EVERY + LOOK_EVERY / 2).await.is_err(), "some of it was taken meanwhile");
@@ -172,20 +191,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_connection_has_shown_counts_until_it_has_been_idle_for_long() {
         let standing = Standing::new(Timestamp::EPOCH);
-        let long = IDLE_LOOKS_MAX * LOOK_EVERY + LOOK_EVERY / 2;
-        let pass = |time| tokio::time::timeout(time, standing.hold(std::future::pending()));
-        assert!(standing.gives_way());
+        let pass = |looks: u32| {
+            let time = looks * LOOK_EVERY + LOOK_EVERY / 2;
+            tokio::time::timeout(time, standing.hold(std::future::pending()))
+        };
+        assert_eq!(standing.gives_way(), Some(Reason::Unproven));
+        assert!(pass(2 * IDLE_LOOKS_MAX).await.is_err());
+        assert_eq!(standing.gives_way(), Some(Reason::Unproven), "it has shown nothing");
         standing.prove();
-        assert!(pass(long / 2).await.is_err() && !standing.gives_way());
+        assert!(pass(IDLE_LOOKS_MAX - 1).await.is_err() && standing.gives_way().is_none());
         standing.prove();
-        assert!(pass(long).await.is_err() && !standing.gives_way(), "one look saw it used");
-        assert!(pass(long).await.is_err() && standing.gives_way());
+        assert!(pass(IDLE_LOOKS_MAX - 1).await.is_err() && standing.gives_way().is_none());
+        assert!(pass(1).await.is_err());
+        assert_eq!(standing.gives_way(), Some(Reason::Idle));
         standing.prove();
-        assert!(!standing.gives_way());
-        let told = standing.telling();
+        let told = standing.telling(true);
         told.asked(false);
-        assert!(pass(2 * long).await.is_err() && !standing.gives_way(), "a stream is under way");
+        assert!(pass(2 * IDLE_LOOKS_MAX).await.is_err() && standing.gives_way().is_none(), "a stream is under way");
         drop(told);
-        assert!(pass(long).await.is_err() && standing.gives_way());
+        // What anybody may ask for shows nothing.
+        let watching = standing.telling(false);
+        watching.asked(false);
+        assert!(pass(IDLE_LOOKS_MAX).await.is_err());
+        assert_eq!(standing.gives_way(), Some(Reason::Idle));
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::config::bounds::Bounds;
 use crate::domain::time::Timestamp;
 use crate::rpc::seldom::Seldom;
-use crate::rpc::standing::{SHOWN_WITHIN, Standing};
+use crate::rpc::standing::{Reason, SHOWN_WITHIN, Standing};
 use crate::rpc::throttle::neighbourhood;
 
 /// Counts connections.
@@ -38,6 +38,9 @@ struct Taken {
     /// Those over the network, the earliest first, and some that have ended.
     known: VecDeque<(IpAddr, Weak<Standing>)>,
 }
+
+/// Connections that are known, ended ones too, before those are let go.
+const KNOWN_MIN: usize = 64;
 
 /// Places of one kind.
 #[derive(Debug, Default)]
@@ -95,7 +98,7 @@ impl Caps {
                 }
                 taken.per_peer.entry(peer).or_default().taken += 1;
                 taken.remote.taken += 1;
-                taken.watch(peer, &standing, self.most);
+                taken.watch(peer, &standing);
             }
         }
         Some(Seat { caps: Arc::clone(self), peer, standing })
@@ -103,8 +106,8 @@ impl Caps {
 }
 
 impl Taken {
-    /// Sends the earliest connection away that has had the time to show a good root key and has not, of this peer if
-    /// one is named.
+    /// Sends the earliest connection away that has had the time to show a good root key and has not, or else one that has
+    /// lain idle for long; of this peer if one is named.
     fn make_room(&mut self, of: Option<IpAddr>, now: Timestamp) -> bool {
         let places = match of {
             Some(peer) => self.per_peer.entry(peer).or_default(),
@@ -113,12 +116,24 @@ impl Taken {
         if places.firm_until.is_some_and(|until| now < until) {
             return false;
         }
-        let fits = |(peer, _): &&(IpAddr, _)| of.is_none_or(|of| of == *peer);
-        let mut fitting = self.known.iter().filter(fits).filter_map(|(_, known)| known.upgrade());
-        let earliest = fitting.find(|standing| standing.gives_way());
-        match earliest.filter(|earliest| now.since(earliest.since()) >= SHOWN_WITHIN) {
-            Some(earliest) => {
-                earliest.give_up();
+        while self.known.front().is_some_and(|(_, known)| known.strong_count() == 0) {
+            self.known.pop_front();
+        }
+        let mut idle = None;
+        let fitting = self.known.iter().filter(|(peer, _)| of.is_none_or(|of| of == *peer));
+        let unproven = fitting.filter_map(|(_, known)| known.upgrade()).find(|standing| match standing.gives_way() {
+            Some(Reason::Unproven) => true,
+            Some(Reason::Idle) => {
+                idle.get_or_insert_with(|| Arc::clone(standing));
+                false
+            }
+            None => false,
+        });
+        // Whoever has ever shown a good root key goes after those who never have.
+        let unproven = unproven.filter(|earliest| now.since(earliest.since()) >= SHOWN_WITHIN);
+        match unproven.or(idle) {
+            Some(standing) => {
+                standing.give_up();
                 true
             }
             None => {
@@ -128,8 +143,8 @@ impl Taken {
         }
     }
 
-    fn watch(&mut self, peer: IpAddr, standing: &Arc<Standing>, most: u32) {
-        if self.known.len() / 2 >= most as usize {
+    fn watch(&mut self, peer: IpAddr, standing: &Arc<Standing>) {
+        if self.known.len() > 2 * self.remote.taken as usize + KNOWN_MIN {
             self.known.retain(|(_, known)| known.strong_count() > 0);
         }
         self.known.push_back((peer, Arc::downgrade(standing)));
@@ -214,6 +229,28 @@ mod tests {
         assert!(third.is_some() && gone(&second) && !gone(&elsewhere) && !gone(&first));
         drop(second);
         assert!(seat("192.0.2.1", soon).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_shown_a_root_key_long_ago_gives_way_after_those_who_never_have() {
+        let caps = caps(3, 3);
+        let soon = Timestamp::EPOCH.after(SHOWN_WITHIN);
+        let seat = |now: Timestamp| caps.seat(Some("192.0.2.1".parse().unwrap()), now);
+        let (idle, busy, unproven) = (seat(soon).unwrap(), seat(soon).unwrap(), seat(soon).unwrap());
+        for shown in [&idle, &busy] {
+            shown.standing().prove();
+        }
+        let long = Duration::from_secs(15 * 60);
+        assert!(tokio::time::timeout(long, idle.standing().hold(std::future::pending())).await.is_err());
+        let later = soon.after(SHOWN_WITHIN);
+        let gone = |seat: &Seat| seat.standing().hold(std::future::pending()).now_or_never().is_some();
+        let first = seat(later);
+        assert!(first.is_some() && gone(&unproven) && !gone(&idle));
+        drop(unproven);
+        let second = seat(later);
+        assert!(second.is_some() && gone(&idle) && !gone(&busy));
+        drop(idle);
+        assert!(seat(later).is_none(), "the others have just come or have shown one");
     }
 
     #[tokio::test]

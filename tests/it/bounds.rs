@@ -307,10 +307,16 @@ async fn whoever_shows_no_root_key_does_not_fill_the_log() {
         let refused = stranger.root_keys().who_am_i(pb::WhoAmIRequest::default()).await.unwrap_err();
         assert!(["ROOT_KEY_INVALID", "AUTH_ATTEMPTS_LIMITED"].contains(&reason(&refused).as_str()), "{refused:?}");
     }
+    // Nor by calls whose time is over before anybody looks at the root key.
+    for _ in 0..100 {
+        let path = "/ostiary.v1.ApiService/CreateApi";
+        let late = bare_at(server.address, "nobodys", path, &[("grpc-timeout", "0n")], &[]).await;
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+    }
     let log = server.stop().stderr;
     let told: Vec<&str> = log.lines().filter(|line| line.contains("showed no good root key")).collect();
     assert!((1..=3).contains(&told.len()) && told[0].contains("ROOT_KEY_INVALID"), "{log}");
-    assert!(!log.contains("Unauthenticated"), "{log}");
+    assert!(!log.contains("Unauthenticated") && !log.contains("CreateApi"), "{log}");
 }
 
 /// Whether the server hangs up at once.

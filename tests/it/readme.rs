@@ -4,6 +4,7 @@ use clap::CommandFactory as _;
 use ostiary::config::CommandLine;
 use ostiary::config::bounds::Bounds;
 use ostiary::domain::{capability, key, namespace, network, permission, query, role, rotation, value};
+use ostiary::pb::counted;
 use ostiary::rpc::{self, arriving, policy, probing, rate_limits, shedding, standing, throttle};
 use ostiary::service::{listing, windows};
 
@@ -165,7 +166,15 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         ),
         format!("{days} days"),
         format!("50 by default, {} at most", listing::PAGE_SIZE_MAX),
-        format!("{} MiB, within {} seconds; 16 KiB", rpc::MESSAGE_BYTES_MAX >> 20, arriving::ARRIVES_WITHIN.as_secs()),
+        format!(
+            "{} MiB, within {} seconds, without a root key {} KiB; {},{}; 16 KiB",
+            rpc::MESSAGE_BYTES_MAX >> 20,
+            arriving::ARRIVES_WITHIN.as_secs(),
+            arriving::SMALL >> 10,
+            counted::FIELDS_MAX / 1_000,
+            counted::FIELDS_MAX % 1_000
+        ),
+        format!("{} MiB; {} MiB", arriving::ROOM >> 20, (arriving::ROOM / arriving::SHARE) >> 20),
         "256; a minute".to_owned(),
         format!(
             "{} verifications and countings (`--max-calls`), and half as many others; a root key has at most {} times as many of either as are still free",
@@ -175,9 +184,11 @@ fn the_limits_chapter_has_the_limits_that_hold() {
         standing::OPEN_MAX.to_string(),
         format!(
             "{},000 over the network (`--max-connections`), and as many over Unix sockets; where there is no room, also \
-             for one peer, one over which no good root key came in its first {} seconds gives way",
+             for one peer, one over which no good root key came in its first {} seconds gives way, or else one over \
+             which none came for {} minutes",
             bounds.max_connections / 1_000,
-            standing::SHOWN_WITHIN.as_secs()
+            standing::SHOWN_WITHIN.as_secs(),
+            (standing::IDLE_LOOKS_MAX * standing::LOOK_EVERY).as_secs() / 60
         ),
         format!(
             "{} at once, then {} a second; further ones are answered a second late",

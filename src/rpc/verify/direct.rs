@@ -83,9 +83,9 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let (head, body) = request.into_parts();
-    let (message, begun) = match head.headers.contains_key(ENCODING) {
-        true => (None, Begun { begun: VecDeque::new(), rest: body }),
-        false => only_message(body).await,
+    let (message, begun) = match head.headers.get(ENCODING).is_none_or(|encoding| encoding == "identity") {
+        true => only_message(body).await,
+        false => (None, Begun { begun: VecDeque::new(), rest: body }),
     };
     let answer = match (message, method) {
         (Some(message), Method::One) if lists(&message) > LISTED_MAX => return Err(too_much_listed()),

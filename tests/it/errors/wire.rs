@@ -230,6 +230,14 @@ async fn a_list_far_longer_than_any_may_be_is_refused_before_room_is_made_for_it
         let status = send(&operator, path, message).await;
         check(&status, Code::InvalidArgument, "FIELD_INVALID", &Detail::Fields(vec!["message"]));
     }
+    // What is said of the encoding makes no difference.
+    let verify = "/ostiary.v1.KeyService/BatchVerifyKeys";
+    for encoding in [&[][..], &[("grpc-encoding", "identity")]] {
+        let status = bare(&house, verify, encoding, &many(1, 1_001)).await;
+        check(&status, Code::InvalidArgument, "FIELD_INVALID", &Detail::Fields(vec!["requests"]));
+        let status = bare(&house, verify, encoding, &field(1, &many(9, 50_000))).await;
+        check(&status, Code::InvalidArgument, "FIELD_INVALID", &Detail::Fields(vec!["rate_limits"]));
+    }
     // A question that only has too many is no worse than any other that is wrong.
     let answer = operator.raw(questions, field(2, &many(9, 200)), MetadataMap::new()).await.unwrap().into_inner();
     let answer = pb::StreamVerifyKeysResponse::decode(answer.as_slice()).unwrap();
