@@ -88,7 +88,8 @@ class Scene:
 
     def command(self, *arguments, root_key=None):
         """What a command of ostiary prints."""
-        environment = os.environ | {"OSTIARY_SERVER": self.address}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
+        environment = others | {"OSTIARY_SERVER": self.address}
         if root_key is not None:
             environment["OSTIARY_ROOT_KEY"] = root_key
         done = subprocess.run([self.ostiary, *arguments], env=environment, capture_output=True, text=True, check=False)
