@@ -124,7 +124,7 @@ impl Front {
                     refused,
                     reason,
                     remote,
-                    "calls were refused whose root key is good no longer, or not there"
+                    "calls were refused whose root key is known and not good, or not from there"
                 );
             } else {
                 tracing::warn!(refused, reason, remote, "calls were refused that showed no good root key");

@@ -1,7 +1,7 @@
 //! What a connection has shown of itself, and what it may do for that.
 //!
-//! One over which no good root key has come is the first to go where there is no room for others, and so is one over
-//! which none has come for long: whoever once had a good one does not hold places for good. One that does not take its
+//! One over which no good root key has come is the first to go where there is no room for others. One over which none
+//! has come for long is next: whoever once had a good one does not hold places for good. One that does not take its
 //! answers goes as well: nothing that its calls wait for would ever come to an end.
 
 use std::pin::pin;

@@ -182,7 +182,7 @@ async fn nothing_is_compared_with_a_store_of_another_installation_or_one_that_is
     }
     later.end();
     let refused = bench.refused(&later.take(usize::MAX), changed()).await;
-    assert!(refused.contains("older than the backup"), "{refused}");
+    assert!(refused.contains("does not know all that the backup knows"), "{refused}");
 }
 
 /// Damages a file in all of its pages but the first.
