@@ -102,10 +102,10 @@ impl<B> Arriving<B> {
 
     /// Takes note of bytes that have come.
     fn note(&mut self, mut data: &[u8]) -> Result<(), Status> {
-        if self.complete && data.has_remaining() {
-            return Err(Status::internal("protocol error: there is more than one message"));
-        }
         while data.has_remaining() {
+            if self.complete {
+                return Err(Status::internal("protocol error: there is more than one message"));
+            }
             let (length, prefix) = &mut self.prefix;
             if *length < PREFIX {
                 let some = data.remaining().min(PREFIX - *length);
@@ -309,8 +309,9 @@ mod tests {
         }
         assert_eq!(body(vec![data(&none), data(&[])]).collect().await.unwrap().to_bytes(), none);
         for more in [&[0][..], &whole] {
-            let mut body = body(vec![data(&whole), data(more)]);
-            assert_eq!(refusal(&mut body).await, Code::Internal);
+            for frames in [vec![data(&whole), data(more)], vec![data(&[&whole, more].concat())]] {
+                assert_eq!(refusal(&mut body(frames)).await, Code::Internal);
+            }
         }
     }
 
