@@ -65,6 +65,7 @@
 //! | draft, issued | what is to be made, and what was made together with its secret |
 //! | identity | whose keys they are, by the name that the developer gives them |
 //! | limit, rate, window | how often something may happen, how much that is, and what has happened so far |
+//! | tab | the windows of a key in the hands of whoever remembers the key |
 //! | seat, standing | room for a connection, what that has shown of itself |
 //! | meter, purse, block | what a line of keys may still use, what of it is in memory, how that is reserved |
 //! | line | a key and all that it was rerolled from and to; they share a meter and their windows |
@@ -79,6 +80,7 @@
 //! | sweep | recording what has expired, removing what nobody can use |
 
 #![warn(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;

@@ -16,6 +16,8 @@ use crate::metrics::Counters;
 use crate::store::{Engine, Failure, View, Work, tables};
 use crate::world::World;
 
+use pace::Pace;
+
 pub mod apis;
 mod assignments;
 pub mod audit;
@@ -36,6 +38,7 @@ pub mod listing;
 pub mod namespaces;
 mod outcome;
 pub mod overrides;
+pub mod pace;
 pub mod permissions;
 mod quotas;
 pub mod roles;
@@ -216,10 +219,10 @@ impl Ostiary {
         if let Err(failure) = self.return_all_credits().await {
             tracing::warn!(?failure, "credits that were reserved and not spent could not be given back");
         }
-        if let Err(failure) = self.flush_windows().await {
+        if let Err(failure) = self.flush_windows(Pace::AtOnce).await {
             tracing::warn!(?failure, "what rate limits have counted in the last seconds could not be saved");
         }
-        if let Err(failure) = self.flush_usage().await {
+        if let Err(failure) = self.flush_usage(Pace::AtOnce).await {
             tracing::warn!(?failure, "the usage of the last seconds could not be saved");
         }
         self.engine.close().await;

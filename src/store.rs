@@ -16,11 +16,13 @@ use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub mod bringing;
 pub mod cache;
 pub mod marks;
 pub mod memory;
 pub mod records;
 pub mod redb;
+pub mod shelf;
 mod sync;
 pub mod tables;
 pub mod txn;

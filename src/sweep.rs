@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::service::Ostiary;
+use crate::service::pace::Pace;
 
 /// How long to wait after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -17,12 +18,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How often the instant is stored before which no later run begins.
 const SAVE_TIME_EVERY: Duration = Duration::from_secs(60);
-/// How often usage is saved, at most.
-const SAVE_EVERY_MIN: Duration = Duration::from_secs(5);
-/// How often usage is saved, at least.
-const SAVE_EVERY_MAX: Duration = Duration::from_secs(600);
-/// Saving may take this part of the time. Where there is much to save it is done less often.
-const SAVING_PART: u32 = 50;
+/// How long to wait between two savings of usage.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Does what is due when it is due: it sleeps until the next moment on the schedule and wakes early if an earlier one
 /// is put there.
@@ -73,21 +70,19 @@ pub async fn save(ostiary: Arc<Ostiary>, stop: CancellationToken) {
             ostiary.world().wait_until(ostiary.world().now().after(SAVE_TIME_EVERY)).await;
         }
     };
-    let usage = at_leisure(&ostiary, "usage", |ostiary| ostiary.flush_usage().boxed());
-    let windows = at_leisure(&ostiary, "what rate limits have counted", |ostiary| ostiary.flush_windows().boxed());
+    let usage = at_leisure(&ostiary, "usage", |ostiary| ostiary.flush_usage(Pace::AtLeisure).boxed());
+    let windows =
+        at_leisure(&ostiary, "what rate limits have counted", |ostiary| ostiary.flush_windows(Pace::AtLeisure).boxed());
     let credits = at_leisure(&ostiary, "credits that nobody uses", |ostiary| ostiary.return_idle_credits().boxed());
     stop.run_until_cancelled(async { tokio::join!(time, usage, windows, credits) }).await;
 }
 
-/// Saves something again and again: often where there is little of it, and never for more than a fraction of the time.
+/// Saves something again and again, each time for as long as it takes.
 async fn at_leisure(ostiary: &Ostiary, what: &str, save: impl Fn(&Ostiary) -> BoxFuture<'_, Result<(), Error>>) {
-    let mut pause = SAVE_EVERY_MIN;
     loop {
-        ostiary.world().wait_until(ostiary.world().now().after(pause)).await;
-        let stopwatch = ostiary.world().stopwatch();
+        ostiary.world().wait_until(ostiary.world().now().after(SAVE_EVERY)).await;
         if let Err(error) = save(ostiary).await {
             tracing::warn!(?error, "{what} could not be saved; it is tried again");
         }
-        pause = (stopwatch.elapsed() * SAVING_PART).clamp(SAVE_EVERY_MIN, SAVE_EVERY_MAX);
     }
 }

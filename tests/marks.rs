@@ -6,6 +6,11 @@
 #[allow(dead_code, missing_docs)]
 mod marks;
 
+/// Of memory that is brought nothing can be seen.
+mod bringing {
+    pub fn bring<T>(_: &T) {}
+}
+
 mod sync {
     pub use loom::sync::atomic::{AtomicU64, Ordering};
 }

@@ -61,7 +61,7 @@ impl Slug {
             if held == "*" {
                 return !asked.is_empty();
             }
-            match (held.split_once('.'), asked.split_once('.')) {
+            match (first_segment(held), first_segment(asked)) {
                 (Some((held_first, held_rest)), Some((asked_first, asked_rest))) => {
                     if !segment_covers(held_first, asked_first) {
                         return false;
@@ -73,6 +73,12 @@ impl Slug {
             }
         }
     }
+}
+
+/// What stands before the first dot and what after it. Segments are short: looking at each byte is quicker than a search.
+fn first_segment(text: &str) -> Option<(&str, &str)> {
+    let dot = text.bytes().position(|byte| byte == b'.')?;
+    Some((&text[..dot], &text[dot + 1..]))
 }
 
 impl fmt::Display for Slug {

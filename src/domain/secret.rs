@@ -156,9 +156,11 @@ impl Secret {
         if self.0.len() > SECRET_LENGTH_MAX {
             return None;
         }
-        let (prefix, tail) = self.0.rsplit_once('_')?;
-        let shaped = is_prefix(prefix) && tail.len() == TAIL_LENGTH && tail.bytes().all(|b| b.is_ascii_alphanumeric());
-        shaped.then_some((prefix, tail))
+        let (before, tail) = self.0.split_at_checked(self.0.len().checked_sub(TAIL_LENGTH)?)?;
+        let prefix = before.strip_suffix('_')?;
+        // All are looked at, several at a time, rather than one after the other as long as they are right.
+        let shaped = tail.bytes().fold(true, |shaped, byte| shaped & byte.is_ascii_alphanumeric());
+        (shaped && is_prefix(prefix)).then_some((prefix, tail))
     }
 }
 
@@ -245,19 +247,33 @@ fn push_base62(text: &mut String, number: [u8; BODY_BYTES]) {
 
 /// Reads what [`push_base62`] has written; none if it is more than 192 bits.
 fn from_base62(digits: &str) -> Option<[u8; BODY_BYTES]> {
-    let mut number = [0_u8; BODY_BYTES];
+    let mut limbs = Zeroizing::new([0_u64; BODY_BYTES / 8]);
     for digit in digits.bytes() {
-        let mut carry = ALPHABET.iter().position(|known| *known == digit)?;
-        for byte in number.iter_mut().rev() {
-            let value = usize::from(*byte) * 62 + carry;
-            *byte = (value % 256) as u8;
-            carry = value / 256;
+        let mut carry = u128::from(base62_value(digit)?);
+        for limb in limbs.iter_mut().rev() {
+            let value = u128::from(*limb) * 62 + carry;
+            *limb = value as u64;
+            carry = value >> 64;
         }
         if carry > 0 {
             return None;
         }
     }
+    let mut number = [0; BODY_BYTES];
+    for (bytes, limb) in number.chunks_exact_mut(8).zip(limbs.iter()) {
+        bytes.copy_from_slice(&limb.to_be_bytes());
+    }
     Some(number)
+}
+
+/// What a digit stands for in [`ALPHABET`].
+fn base62_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
 }
 
 /// Writes a checksum as 6 digits.

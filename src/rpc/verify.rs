@@ -10,11 +10,14 @@ use crate::domain::key::Verdict;
 use crate::domain::limit::{LIMITS_MAX, Named};
 use crate::domain::name::{LIMIT_NAME, Name};
 use crate::domain::query::{Query, QueryFlaw};
+use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
 use crate::service::usage::Bill;
-use crate::service::verify::{Counting, Detail, LimitOutcome, Verification, VerifiedKey, VerifyQuestion, WholeKey};
+use crate::service::verify::{
+    Counting, Detail, LimitOutcome, Sought, Verification, VerifiedKey, VerifyQuestion, WholeKey,
+};
 use crate::service::windows::Standing;
 use crate::service::{Done, Revision};
 
@@ -35,6 +38,8 @@ mod wire;
 const TAGS_MAX: usize = 20;
 /// Characters of each.
 const TAG_LENGTH_MAX: usize = 512;
+/// Questions that are looked at together: what they take is brought from memory at once.
+const TOGETHER: usize = 32;
 
 pub(super) async fn verify_key(
     desk: &Desk,
@@ -75,19 +80,21 @@ enum Answer {
     Pending(Asked),
 }
 
-/// Answers at once what can be.
-fn at_once(desk: &Desk, bill: &mut Bill<'_>, request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Answer {
-    let asked = match question(request, last) {
-        Ok((question, _)) if question.detail == Detail::Full => {
-            return Answer::Ready(Err(Error::field("view", "must be BASIC where many are asked about")));
+impl Asked {
+    fn read(request: pb::VerifyKeyRequest, last: &mut LastQuery) -> Result<Self, Error> {
+        let (question, min_revision) = question(request, last)?;
+        if question.detail == Detail::Full {
+            return Err(Error::field("view", "must be BASIC where many are asked about"));
         }
-        Ok((question, min_revision)) => Asked { question, min_revision },
-        Err(error) => return Answer::Ready(Err(error)),
-    };
-    let caller = bill.caller();
-    match desk.ostiary.verify_at_hand(bill, &asked.question, asked.min_revision) {
-        Some(done) => Answer::Ready(done.map(|done| item(desk, caller, &asked.question, done))),
-        None => Answer::Pending(asked),
+        Ok(Self { question, min_revision })
+    }
+
+    /// The answer of that moment, if it is at hand where it is to be sought.
+    fn answer(self, desk: &Desk, bill: &mut Bill<'_>, sought: Option<&Sought>, now: Timestamp) -> Answer {
+        match desk.ostiary.verify_sought(bill, &self.question, sought, now, self.min_revision) {
+            Some(done) => Answer::Ready(done.map(|done| item(desk, bill.caller(), &self.question, done))),
+            None => Answer::Pending(self),
+        }
     }
 }
 

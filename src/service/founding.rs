@@ -11,7 +11,6 @@ use crate::domain::time::Timestamp;
 use crate::domain::workspace::{Purpose, Quotas, Workspace};
 use crate::error::Error;
 use crate::metrics::Counters;
-use crate::store::cache::Cache;
 use crate::store::{Body, Decision, Engine, Failure, Priority, Stop, Txn, tables};
 use crate::world::World;
 
@@ -120,9 +119,8 @@ impl Ostiary {
         let (Some(operator), Some(page_key)) = (operator, page_key) else {
             return Err(Error::Internal("the store has not been founded".to_owned()));
         };
-        let cache = Cache::new(Arc::clone(engine.marks()), capacity.cache_bytes);
         let ostiary = Self {
-            memory: super::Memory::new(cache, epoch),
+            memory: super::Memory::new(engine.marks(), capacity.cache_bytes, epoch),
             verdicts: Counters::default(),
             engine,
             started: world.now(),

@@ -118,7 +118,7 @@ impl Ostiary {
         let asks: Vec<Ask<'_>> = weighed.iter().map(ask).collect();
         let now = reading.now;
         let path = |index: usize| charges[index].path.clone();
-        let admissions = self.windows.admit_if(&asks, now, || true).map_err(|full| full.error(path))?;
+        let admissions = self.windows.admit_if(&asks, None, now, || true).map_err(|full| full.error(path))?;
         let refused = |admission: &Admission| matches!(admission, Admission::Refused { .. });
         let counted = !admissions.iter().any(refused);
         // What was not counted is shown as it stands, without the charge.

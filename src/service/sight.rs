@@ -6,7 +6,8 @@
 //! acknowledged reflects it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
@@ -24,16 +25,23 @@ use crate::domain::root_key::RootKey;
 use crate::domain::secret::{Digest, Secret};
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
+use crate::store::bringing::bring;
 use crate::store::cache::{Cache, Entry, Place};
 use crate::store::marks::{Marks, Spot};
 use crate::store::records::Record;
+use crate::store::shelf::{Placed, Shelf, Sought};
 use crate::store::tables::{self, Part, Table};
 use crate::store::{Revision, View};
 
 use super::Ostiary;
 use super::keys::finding::{Found, find};
 use super::usage::{LastUse, Tally};
+use super::windows::Tab;
 
+/// What neither keys nor others have taken is theirs to grow into up to this part of all.
+const SPARE: u64 = 32;
+/// After so many records that had to be read the room is shared anew.
+const MISSES_BETWEEN: u64 = 1_024;
 /// Different traits that are known before those are let go that no key has any more.
 const TRAITS_MIN: usize = 1_024;
 /// Permissions of a key that are all looked at, whether or not anybody asks for them.
@@ -41,11 +49,17 @@ const ALL_LOOKED_AT_MAX: usize = 64;
 /// What traits that no other key has weigh in memory besides what was read of them.
 const TRAITS_WEIGHT: usize = 512;
 /// What it takes to note when a key was last used.
-const LAST_USE_WEIGHT: usize = 96;
+const LAST_USE_WEIGHT: usize = 64;
 
 /// What is remembered between calls.
 pub struct Memory {
     pub(super) cache: Cache,
+    /// Keys, by what leads to them.
+    keys: Shelf<Holder>,
+    /// What both may take.
+    bytes: u64,
+    /// How often something had to be read.
+    misses: AtomicU64,
     epoch: u64,
     traits: Mutex<Pool>,
 }
@@ -71,10 +85,32 @@ pub(super) struct Remembered {
 pub(super) struct Holder {
     /// What its verdict depends on.
     pub card: Card,
+    /// Where it is remembered.
+    place: Place,
     /// Those of the same traits.
     pub group: Arc<Group>,
     /// When it was last found good, if that is not saved yet.
     pub last_use: Arc<LastUse>,
+    /// How often it and its line have been used lately, once somebody has counted that.
+    pub tab: OnceLock<Tab>,
+}
+
+impl Placed for Holder {
+    fn is_at(&self, place: &Place) -> bool {
+        self.place == *place
+    }
+
+    fn bring(&self) {
+        // It takes three lines of memory; which of these lies in which of them is the compiler's to say.
+        let Self { card, place, group, last_use, tab } = self;
+        bring(&card.id);
+        bring(&card.expiry);
+        bring(&card.traits);
+        bring(place);
+        bring(group);
+        bring(last_use);
+        bring(tab);
+    }
 }
 
 /// Keys of the same traits.
@@ -97,9 +133,30 @@ pub(super) struct Setting {
 }
 
 impl Memory {
-    /// Nothing yet, for the store of this epoch.
-    pub(super) fn new(cache: Cache, epoch: u64) -> Self {
-        Self { cache, epoch, traits: Mutex::default() }
+    /// Nothing yet, and room for so many bytes, for the store of this epoch.
+    pub(super) fn new(marks: &Arc<Marks>, bytes: u64, epoch: u64) -> Self {
+        let cache = Cache::new(Arc::clone(marks), bytes);
+        let keys = Shelf::new(Arc::clone(marks), bytes);
+        let memory = Self { cache, keys, bytes, misses: AtomicU64::new(0), epoch, traits: Mutex::default() };
+        memory.share();
+        memory
+    }
+
+    /// Shares the room between keys and all else: what one does not need is the other's, and of what both need keys have
+    /// two thirds.
+    fn share(&self) {
+        let spare = self.bytes / SPARE;
+        let others = (self.cache.weight() + spare).min(self.bytes / 3);
+        let keys = (self.keys.weight() + spare).min(self.bytes - self.bytes / 3);
+        self.keys.set_capacity(self.bytes - others);
+        self.cache.set_capacity(self.bytes - keys);
+    }
+
+    /// Something had to be read, and is remembered from now on.
+    fn missed(&self) {
+        if self.misses.fetch_add(1, Ordering::Relaxed) % MISSES_BETWEEN == MISSES_BETWEEN - 1 {
+            self.share();
+        }
     }
 
     /// The newest revision there is.
@@ -123,7 +180,7 @@ impl Memory {
     }
 
     /// A key as it is remembered, and whether its traits are new.
-    fn holder(&self, key: &Key, last_use: Arc<LastUse>) -> (Holder, bool) {
+    fn holder(&self, place: Place, key: &Key, last_use: Arc<LastUse>) -> (Holder, bool) {
         let mut group = None;
         let mut new = false;
         let card = Card::of(key, |traits| {
@@ -143,7 +200,7 @@ impl Memory {
             pool.known.insert(Arc::clone(&traits), of_them);
             traits
         });
-        (Holder { card, group: group.unwrap_or_default(), last_use }, new)
+        (Holder { card, place, group: group.unwrap_or_default(), last_use, tab: OnceLock::new() }, new)
     }
 }
 
@@ -245,7 +302,9 @@ impl<'a> Sight<'a> {
         let Ostiary { memory, usage, .. } = self.ostiary;
         let marks = memory.cache.marks();
         let Some(place) = place_of(home, secret) else { return Ok(None) };
-        if let Some(entry) = self.remembered(&place) {
+        let sought = memory.keys.seek(place);
+        if let Some(entry) = self.remembering.then(|| memory.keys.get(&sought)).flatten() {
+            self.include(&entry);
             return Ok(Some(entry));
         }
         let view = self.view().await?;
@@ -253,9 +312,11 @@ impl<'a> Sight<'a> {
         let Some(Found { key, length }) = find(view, home, secret).await? else { return Ok(None) };
         // The mark is that of the key itself: what its secret leads to goes only with it.
         let (_, spot) = tables::KEYS.place(marks, &(home.id, key.id));
-        let (holder, new) = memory.holder(&key, usage.last_use(key.id));
+        let (holder, new) = memory.holder(place, &key, usage.last_use(key.id));
         let heap = LAST_USE_WEIGHT + if new { TRAITS_WEIGHT + 2 * length } else { 0 };
-        Ok(Some(self.keep(place, Entry { record: holder, spot, revision }, heap)))
+        let entry = memory.keys.put(&sought, Entry { record: holder, spot, revision }, heap);
+        self.missed(&entry);
+        Ok(Some(entry))
     }
 
     /// What a key's traits amount to, as far as a query asks for that.
@@ -314,9 +375,14 @@ impl<'a> Sight<'a> {
 
     fn keep<R: Send + Sync + 'static>(&mut self, place: Place, entry: Entry<R>, heap: usize) -> Seen<R> {
         let entry = self.ostiary.memory.cache.put(place, entry, heap);
-        self.include(&entry);
-        self.misses += 1;
+        self.missed(&entry);
         entry
+    }
+
+    fn missed<R>(&mut self, entry: &Seen<R>) {
+        self.include(entry);
+        self.misses += 1;
+        self.ostiary.memory.missed();
     }
 }
 
@@ -346,10 +412,11 @@ impl Memory {
 
     /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
     /// together.
-    pub(super) fn at_hand(&self, home: &Seen<Workspace>, secret: &Secret) -> Option<AtHand> {
+    pub(super) fn at_hand(&self, home: &Seen<Workspace>, sought: &Sought) -> Option<AtHand> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
-        let holder = cache.get::<Holder>(&place_of(&home.record, secret)?)?;
+        let holder = self.keys.get(sought)?;
+        holder.record.bring_counts();
         let card = &holder.record.card;
         // Millions of keys share it: it is looked at without being claimed.
         let setting = holder.record.group.setting.load();
@@ -374,6 +441,31 @@ impl Memory {
             cache.count((1 + of_setting + others) as u64, 0);
             AtHand { holder, setting, identity, meter, revision }
         })
+    }
+}
+
+/// Those of many keys that are about to be looked at, in turn.
+impl Memory {
+    /// What to look for; nothing where a secret can lead to no key.
+    pub(super) fn seek(&self, home: &Workspace, secret: &Secret) -> Option<Sought> {
+        place_of(home, secret).map(|place| self.keys.seek(place))
+    }
+
+    /// Brings what it takes to look at these keys from main memory, all of it together.
+    pub(super) fn bring<'s>(&self, sought: impl Iterator<Item = &'s Sought> + Clone) {
+        sought.clone().for_each(|sought| self.keys.bring_slot(sought));
+        sought.clone().for_each(|sought| self.keys.bring_entry(sought));
+        sought.for_each(|sought| self.keys.bring_rest(sought, Holder::bring_counts));
+    }
+}
+
+impl Holder {
+    /// Brings what is counted of its uses.
+    fn bring_counts(&self) {
+        bring(&*self.last_use);
+        if let Some(tab) = self.tab.get() {
+            tab.bring();
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::store::records::{GrantUsage, LastUses, Usage};
 use crate::store::{Stop, Txn, tables};
 
 use super::caller::Caller;
+use super::pace::Pace;
 use super::{Ostiary, Reading};
 
 /// Root keys saved in one transaction.
@@ -274,11 +275,16 @@ impl Ostiary {
     }
 
     /// Saves what has been counted. What can't be saved now is kept for the next time.
-    pub async fn flush_usage(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn flush_usage(&self, pace: Pace) -> Result<(), Error> {
+        let mut paced = pace.begin(&self.world);
         let tallies: Vec<(RootKeyRow, Usage)> =
             self.usage.root_keys.lock().iter().map(|(row, tally)| (*row, tally.usage.lock().clone())).collect();
         for some in tallies.chunks(SAVED_AT_ONCE) {
             self.save_root_keys(some.to_vec()).await?;
+            paced.rest().await;
         }
         // Keys of the same lock lie in rows of their own, so one lock after the other is looked at.
         for shard in &self.usage.keys {
@@ -291,6 +297,7 @@ impl Ostiary {
             let rows: Vec<_> = rows.into_iter().collect();
             for some in rows.chunks(ROWS_AT_ONCE) {
                 self.save_keys(some.to_vec()).await?;
+                paced.rest().await;
             }
         }
         Ok(())

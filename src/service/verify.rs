@@ -18,8 +18,9 @@ use crate::domain::name::Name;
 use crate::domain::permission::Slug;
 use crate::domain::query::Query;
 use crate::domain::secret::Secret;
-use crate::domain::time::Expiry;
+use crate::domain::time::{Expiry, Timestamp};
 use crate::error::Error;
+pub use crate::store::shelf::Sought;
 
 use super::caller::Caller;
 use super::credits::Reservation;
@@ -156,7 +157,7 @@ impl Ostiary {
             let (home, gathered, revision) = self.gathered(caller, question, min_revision).await?;
             let Some(gathered) = gathered else { return Ok(self.told(unknown(), revision)) };
             let bill = &mut Bill::of(caller);
-            balance = match self.judge(bill, gathered.facts(&home.record), question, balance)? {
+            balance = match self.judge(bill, gathered.facts(&home.record), question, balance, self.world.now())? {
                 Judged::Answer(mut answer) => {
                     if let Some(key) = &mut answer.key {
                         key.whole = gathered.whole;
@@ -181,6 +182,31 @@ impl Ostiary {
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Option<Result<Done<Verification>, Error>> {
+        let sought = self.memory.seek(&bill.caller().workspace.record, &question.secret);
+        self.verify_sought(bill, question, sought.as_ref(), self.world.now(), min_revision)
+    }
+
+    /// Begins to look for what several questions are about: what that takes is brought from memory together, so there
+    /// should be tens of them rather than hundreds. Tells where to look for each, and the moment of which to tell.
+    pub fn approach<'q>(
+        &self,
+        questions: impl Iterator<Item = (&'q Caller, &'q VerifyQuestion)>,
+    ) -> (Vec<Option<Sought>>, Timestamp) {
+        let seek = |caller: &Caller, secret| self.memory.seek(&caller.workspace.record, secret);
+        let sought: Vec<_> = questions.map(|(caller, question)| seek(caller, &question.secret)).collect();
+        self.memory.bring(sought.iter().flatten());
+        (sought, self.world.now())
+    }
+
+    /// The same as [`verify_at_hand`](Self::verify_at_hand), where to look and the moment being known.
+    pub fn verify_sought(
+        &self,
+        bill: &mut Bill<'_>,
+        question: &VerifyQuestion,
+        sought: Option<&Sought>,
+        now: Timestamp,
+        min_revision: Option<Revision>,
+    ) -> Option<Result<Done<Verification>, Error>> {
         let caller = bill.caller();
         if let Err(error) = caller.permit(Capability::VerifyKey) {
             return Some(Err(error));
@@ -189,11 +215,11 @@ impl Ostiary {
             return None;
         }
         let home = &caller.workspace;
-        let at_hand = self.memory.at_hand(home, &question.secret)?;
+        let at_hand = self.memory.at_hand(home, sought?)?;
         let AtHand { holder, setting, identity, meter, revision } = &at_hand;
         let facts = Facts::new(&home.record, holder, setting.as_ref()?, identity.as_ref(), meter.as_ref());
         let revision = *revision;
-        match self.judge(bill, facts, question, Balance::Unknown) {
+        match self.judge(bill, facts, question, Balance::Unknown, now) {
             Ok(Judged::Answer(answer)) => Some(Ok(self.told(answer, revision))),
             Ok(Judged::Short(_) | Judged::Unclear(_)) => None,
             Err(error) => Some(Err(error)),

@@ -8,16 +8,22 @@
 //! Windows lie in buckets, each with a lock of its own, and each bucket is saved as one row: a million windows take a
 //! thousand rows instead of a million. Which bucket something lies in is drawn anew with every start, so nobody can fill
 //! one on purpose; the rows of a start replace those of the one before.
+//!
+//! The windows of one place have a lock of their own too. Whoever remembers a key holds on to them ([`Tab`]) and counts a
+//! further call in a window that there is without looking for its bucket. Windows begin and end under the lock of their
+//! bucket alone, which is always taken before theirs, and those that no bucket knows are none: so whoever holds on to
+//! windows that have been let go meanwhile finds nothing there, and looks in the bucket.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use compact_str::CompactString;
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{ArcMutexGuard, Mutex, MutexGuard, RawMutex};
 use smallvec::SmallVec;
 
 use crate::domain::id::WorkspaceId;
@@ -25,6 +31,7 @@ use crate::domain::limit::Rate;
 use crate::domain::time::Timestamp;
 use crate::domain::window::{Admission, Window};
 use crate::error::Error;
+use crate::store::bringing::bring;
 use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::tables::Subject;
 
@@ -137,7 +144,7 @@ impl Full {
 pub struct Registry {
     /// Decides which bucket a place lies in.
     hasher: RandomState,
-    buckets: Box<[Mutex<Bucket>]>,
+    buckets: Box<[Bucket]>,
     room: Room,
     /// Tells the rows of this start from those of others.
     start: AtomicU64,
@@ -149,16 +156,30 @@ pub struct Registry {
 
 #[derive(Default)]
 struct Bucket {
-    places: HashMap<Place, Slots, foldhash::fast::RandomState>,
+    places: Mutex<Places>,
     /// Whether one of its longer windows has counted something since it was saved.
-    dirty: bool,
+    dirty: AtomicBool,
 }
+
+type Places = HashMap<Place, Tab, foldhash::fast::RandomState>;
 
 /// What each limit says to a call that one of them applies to, rarely more.
 pub type Admissions = SmallVec<[Admission; 1]>;
 
 /// The windows of one place: nearly always one.
 type Slots = SmallVec<[Slot; 1]>;
+
+/// The windows of one place, in the hands of whoever counts there often. There are none while no bucket has them.
+#[derive(Clone, Default)]
+pub struct Tab(Arc<Mutex<Counted>>);
+
+/// What has been counted at a place.
+#[derive(Default)]
+struct Counted {
+    slots: Slots,
+    /// Whether its bucket knows that one of the longer windows has counted something since it was saved.
+    told: bool,
+}
 
 /// A window in memory.
 struct Slot {
@@ -169,7 +190,7 @@ struct Slot {
 }
 
 impl Ask<'_> {
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         (self.workspace, self.subject)
     }
 
@@ -182,15 +203,84 @@ impl Ask<'_> {
     }
 }
 
+impl Tab {
+    /// Brings the windows from main memory.
+    pub(super) fn bring(&self) {
+        bring(&*self.0);
+    }
+}
+
 impl Bucket {
-    fn window(&self, ask: &Ask<'_>) -> Window {
-        let slots = self.places.get(&ask.place());
-        slots.and_then(|slots| slots.iter().find(|slot| ask.is_about(slot))).map(|slot| slot.window).unwrap_or_default()
+    /// Forgets windows in which nothing counts any more.
+    fn tidy(&self, now: Timestamp, room: &Room) {
+        let mut places = self.places.lock();
+        places.retain(|(workspace, _), Tab(counted)| {
+            let slots = &mut counted.lock().slots;
+            let before = slots.len();
+            slots.retain(|slot| !slot.window.is_over(now, slot.span));
+            if slots.len() < before {
+                room.give_back(*workspace, before - slots.len());
+            }
+            !slots.is_empty()
+        });
+        if places.capacity() > 64 && places.len() < places.capacity() / 4 {
+            places.shrink_to_fit();
+        }
     }
 
-    /// The window that is asked about, a new one where there is none.
-    fn slot(&mut self, index: usize, ask: &Ask<'_>, room: &Room) -> Result<&mut Slot, Full> {
-        let slots = self.places.entry(ask.place()).or_default();
+    /// The longer windows, except those of one place. What is counted from here on has to be told anew.
+    fn saved(&self, without: Option<Place>) -> SavedWindows {
+        let mut saved = Vec::new();
+        for (place, Tab(counted)) in self.places.lock().iter().filter(|(place, _)| Some(**place) != without) {
+            let (workspace, subject) = *place;
+            let mut counted = counted.lock();
+            counted.told = false;
+            let long = counted.slots.iter().filter(|slot| slot.span >= SAVED_FROM);
+            saved.extend(long.map(|slot| SavedWindow {
+                workspace,
+                subject,
+                span: slot.span,
+                name: slot.name.clone(),
+                window: slot.window,
+            }));
+        }
+        SavedWindows(saved)
+    }
+}
+
+/// What a call that is about several windows, or about new ones, holds while it counts: the buckets in order, each once,
+/// and the windows of the places that there are.
+struct Held<'a> {
+    buckets: SmallVec<[(usize, MutexGuard<'a, Places>); 2]>,
+    places: SmallVec<[(Place, ArcMutexGuard<RawMutex, Counted>); 2]>,
+}
+
+impl Held<'_> {
+    fn counted(&mut self, place: Place) -> Option<&mut Counted> {
+        self.places.iter_mut().find(|(held, _)| *held == place).map(|(_, counted)| &mut **counted)
+    }
+
+    /// The window that is asked about, if there is one.
+    fn known(&mut self, ask: &Ask<'_>) -> Option<(&mut Slot, &mut bool)> {
+        let Counted { slots, told } = self.counted(ask.place())?;
+        slots.iter_mut().find(|slot| ask.is_about(slot)).map(|slot| (slot, told))
+    }
+
+    /// What has been counted in the window that is asked about.
+    fn window(&mut self, ask: &Ask<'_>) -> Window {
+        self.known(ask).map(|(slot, _)| slot.window).unwrap_or_default()
+    }
+
+    /// The window that is asked about, a new one where there is none. Where nothing has been counted yet, that is
+    /// counted in `tab` from now on.
+    fn slot(&mut self, bucket: usize, index: usize, ask: &Ask<'_>, tab: &Tab, room: &Room) -> Result<&mut Slot, Full> {
+        let place = ask.place();
+        if self.counted(place).is_none() {
+            let (_, places) = self.buckets.iter_mut().find(|(held, _)| *held == bucket).expect("it is held");
+            places.insert(place, tab.clone());
+            self.places.push((place, Mutex::lock_arc(&tab.0)));
+        }
+        let slots = &mut self.counted(place).expect("it is there now").slots;
         let at = match slots.iter().position(|slot| ask.is_about(slot)) {
             Some(at) => at,
             None if matches!(ask.subject, Subject::Identifier(_)) && slots.len() >= SPANS_MAX => {
@@ -205,41 +295,7 @@ impl Bucket {
         };
         Ok(&mut slots[at])
     }
-
-    /// Forgets windows in which nothing counts any more.
-    fn tidy(&mut self, now: Timestamp, room: &Room) {
-        self.places.retain(|(workspace, _), slots| {
-            let before = slots.len();
-            slots.retain(|slot| !slot.window.is_over(now, slot.span));
-            if slots.len() < before {
-                room.give_back(*workspace, before - slots.len());
-            }
-            !slots.is_empty()
-        });
-        if self.places.capacity() > 64 && self.places.len() < self.places.capacity() / 4 {
-            self.places.shrink_to_fit();
-        }
-    }
-
-    /// The longer windows, except those of one place.
-    fn saved(&self, without: Option<Place>) -> SavedWindows {
-        let places = self.places.iter().filter(|(place, _)| Some(**place) != without);
-        let windows = places.flat_map(|((workspace, subject), slots)| {
-            let long = slots.iter().filter(|slot| slot.span >= SAVED_FROM);
-            long.map(|slot| SavedWindow {
-                workspace: *workspace,
-                subject: *subject,
-                span: slot.span,
-                name: slot.name.clone(),
-                window: slot.window,
-            })
-        });
-        SavedWindows(windows.collect())
-    }
 }
-
-/// Buckets that are held together, in order, each once.
-type Held<'a> = SmallVec<[(usize, MutexGuard<'a, Bucket>); 2]>;
 
 impl Default for Registry {
     fn default() -> Self {
@@ -253,7 +309,7 @@ impl Registry {
         let buckets = (most / IN_A_BUCKET).next_power_of_two().clamp(*BUCKETS.start(), *BUCKETS.end());
         Self {
             hasher: RandomState::default(),
-            buckets: (0..buckets).map(|_| Mutex::default()).collect(),
+            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             room: Room::new(most),
             start: AtomicU64::new(0),
             earlier: AtomicBool::new(false),
@@ -270,36 +326,38 @@ impl Registry {
         usize::try_from(self.hasher.hash_one(place) % self.buckets.len() as u64).unwrap_or(0)
     }
 
-    /// Holds all buckets that the asks are about. Everybody takes them in the same order.
+    /// The windows of a place, if anything is counted there.
+    pub(super) fn tab(&self, place: Place) -> Option<Tab> {
+        self.buckets[self.bucket_of(place)].places.lock().get(&place).cloned()
+    }
+
+    /// Holds all buckets that the asks are about, and their windows. Everybody takes them in the same order.
     fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
-        if let [ask] = asks {
-            let index = self.bucket_of(ask.place());
-            return [(index, self.buckets[index].lock())].into_iter().collect();
-        }
         let mut indexes: SmallVec<[usize; 4]> = asks.iter().map(|ask| self.bucket_of(ask.place())).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        indexes.into_iter().map(|index| (index, self.buckets[index].lock())).collect()
-    }
-
-    fn at<'h, 'a>(&self, held: &'h mut Held<'a>, ask: &Ask<'_>) -> &'h mut Bucket {
-        let index = if held.len() == 1 { 0 } else { self.position(held, ask) };
-        &mut held[index].1
-    }
-
-    fn position(&self, held: &Held<'_>, ask: &Ask<'_>) -> usize {
-        let index = self.bucket_of(ask.place());
-        held.iter().position(|(held, _)| *held == index).expect("every bucket that is asked about is held")
+        let buckets = indexes.into_iter().map(|index| (index, self.buckets[index].places.lock())).collect();
+        let mut held = Held { buckets, places: SmallVec::new() };
+        for ask in asks {
+            let place = ask.place();
+            let bucket = self.bucket_of(place);
+            let known = held.places.iter().any(|(known, _)| *known == place);
+            let (_, places) = held.buckets.iter().find(|(held, _)| *held == bucket).expect("all of them are held");
+            if !known && let Some(Tab(counted)) = places.get(&place) {
+                held.places.push((place, Mutex::lock_arc(counted)));
+            }
+        }
+        held
     }
 
     /// What the limits say one after the other, where those that are about the same window add up.
-    fn admissions(&self, held: &mut Held<'_>, asks: &[Ask<'_>], now: Timestamp) -> Admissions {
+    fn admissions(held: &mut Held<'_>, asks: &[Ask<'_>], now: Timestamp) -> Admissions {
         let mut tried: SmallVec<[(&Ask<'_>, Window); 4]> = SmallVec::new();
         let mut admissions = Admissions::new();
         for ask in asks {
             let known = tried.iter().position(|(other, _)| other.is_about_the_same(ask));
             let index = known.unwrap_or_else(|| {
-                tried.push((ask, self.at(held, ask).window(ask)));
+                tried.push((ask, held.window(ask)));
                 tried.len() - 1
             });
             admissions.push(tried[index].1.admit(now, ask.rate.span(), ask.rate.limit(), ask.cost));
@@ -309,76 +367,98 @@ impl Registry {
 
     /// What the limits would say. Nothing is counted.
     pub fn peek(&self, asks: &[Ask<'_>], now: Timestamp) -> Admissions {
-        self.admissions(&mut self.hold(asks), asks, now)
+        Self::admissions(&mut self.hold(asks), asks, now)
     }
 
     /// Counts all or nothing: all if every limit admits and `then` says yes, which is asked last and only in that case.
     /// Asks about the same window add up.
     ///
+    /// `tab` is that of the place where they all count, if the caller has it at hand.
+    ///
     /// # Errors
     /// If a window would have to be made and there is no room for it.
-    pub fn admit_if(&self, asks: &[Ask<'_>], now: Timestamp, then: impl FnOnce() -> bool) -> Result<Admissions, Full> {
-        let then = match asks {
-            [ask] => match self.admit_known(ask, now, then) {
-                Ok(admission) => return Ok(admission.into_iter().collect()),
-                Err(then) => then,
-            },
-            _ => then,
-        };
+    pub fn admit_if(
+        &self,
+        asks: &[Ask<'_>],
+        tab: Option<&Tab>,
+        now: Timestamp,
+        then: impl FnOnce() -> bool,
+    ) -> Result<Admissions, Full> {
+        let mut then = then;
+        if let [ask] = asks {
+            let found = if tab.is_none() { self.tab(ask.place()) } else { None };
+            if let Some(tab) = tab.or(found.as_ref()) {
+                match self.admit_known(ask, tab, now, then) {
+                    Ok(admission) => return Ok(admission.into_iter().collect()),
+                    Err(not_asked) => then = not_asked,
+                }
+            }
+        }
         let mut held = self.hold(asks);
-        let admissions = self.admissions(&mut held, asks, now);
+        let admissions = Self::admissions(&mut held, asks, now);
         if admissions.iter().any(|admission| matches!(admission, Admission::Refused { .. })) {
             return Ok(admissions);
         }
         let counting = || asks.iter().enumerate().filter(|(_, ask)| ask.cost > 0);
         for (index, ask) in counting() {
-            self.at(&mut held, ask).slot(index, ask, &self.room)?;
+            let new = Tab::default();
+            held.slot(self.bucket_of(ask.place()), index, ask, tab.unwrap_or(&new), &self.room)?;
         }
         if then() {
-            for (index, ask) in counting() {
-                let bucket = self.at(&mut held, ask);
-                let slot = bucket.slot(index, ask, &self.room)?;
-                slot.window.count(now, slot.span, ask.cost);
-                bucket.dirty |= ask.rate.span() >= SAVED_FROM;
+            for (_, ask) in counting() {
+                if let Some((slot, told)) = held.known(ask) {
+                    slot.window.count(now, slot.span, ask.cost);
+                    self.tell(ask, told);
+                }
             }
         }
         Ok(admissions)
     }
 
-    /// The same for a single ask about a window that there is already, which is the usual one and found with one look.
-    /// Otherwise nothing has happened, and `then` comes back.
-    fn admit_known<F: FnOnce() -> bool>(&self, ask: &Ask<'_>, now: Timestamp, then: F) -> Result<[Admission; 1], F> {
-        let place = ask.place();
-        let mut bucket = self.buckets[self.bucket_of(place)].lock();
-        let Bucket { places, dirty } = &mut *bucket;
-        let slots = places.get_mut(&place).into_iter().flatten();
-        let Some(slot) = slots.into_iter().find(|slot| ask.is_about(slot)) else { return Err(then) };
+    /// The same for a single ask about a window that there is already, which is the usual one. Otherwise nothing has
+    /// happened, and `then` comes back.
+    fn admit_known<F: FnOnce() -> bool>(
+        &self,
+        ask: &Ask<'_>,
+        Tab(counted): &Tab,
+        now: Timestamp,
+        then: F,
+    ) -> Result<[Admission; 1], F> {
+        let Counted { slots, told } = &mut *counted.lock();
+        let Some(slot) = slots.iter_mut().find(|slot| ask.is_about(slot)) else { return Err(then) };
         let admission = slot.window.admission(now, slot.span, ask.rate.limit(), ask.cost);
         if matches!(admission, Admission::Admitted { .. }) && then() && ask.cost > 0 {
             slot.window.count(now, slot.span, ask.cost);
-            *dirty |= slot.span >= SAVED_FROM;
+            self.tell(ask, told);
         }
         Ok([admission])
+    }
+
+    /// Lets the bucket know, unless it does, that a window has counted something which is to be saved. The windows are
+    /// held meanwhile: whoever saves them comes before or after that, not in between.
+    fn tell(&self, ask: &Ask<'_>, told: &mut bool) {
+        if !*told && ask.rate.span() >= SAVED_FROM {
+            *told = true;
+            self.buckets[self.bucket_of(ask.place())].dirty.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Takes back what was admitted at that moment, as far as it still counts.
     pub fn take_back(&self, asks: &[Ask<'_>], counted_at: Timestamp) {
         let mut held = self.hold(asks);
         for ask in asks {
-            let bucket = self.at(&mut held, ask);
-            let slots = bucket.places.get_mut(&ask.place()).into_iter().flatten();
-            for slot in slots.filter(|slot| ask.is_about(slot)) {
+            if let Some((slot, told)) = held.known(ask) {
                 slot.window.uncount(counted_at, slot.span, ask.cost);
-                bucket.dirty |= slot.span >= SAVED_FROM;
+                self.tell(ask, told);
             }
         }
     }
 
     /// Forgets everything that was counted at a place.
     fn forget(&self, place: Place) {
-        let mut bucket = self.buckets[self.bucket_of(place)].lock();
-        if let Some(slots) = bucket.places.remove(&place) {
-            self.room.give_back(place.0, slots.len());
+        let mut places = self.buckets[self.bucket_of(place)].places.lock();
+        if let Some(Tab(counted)) = places.remove(&place) {
+            self.room.give_back(place.0, std::mem::take(&mut counted.lock().slots).len());
         }
     }
 }

@@ -116,6 +116,16 @@ impl Cache {
         entry
     }
 
+    /// It takes at most so many bytes from now on.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.entries.set_capacity(bytes);
+    }
+
+    /// Bytes that it takes.
+    pub fn weight(&self) -> u64 {
+        self.entries.weight()
+    }
+
     /// The marks that decide what counts.
     pub fn marks(&self) -> &Arc<Marks> {
         &self.marks

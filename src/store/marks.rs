@@ -8,6 +8,7 @@
 //! Rows share marks by the checksum of their keys. Sharing costs a needless look at the store now and then, and is never
 //! wrong. A row that did not exist before raises no mark, because that something is absent is never remembered.
 
+use super::bringing::bring;
 use super::sync::{AtomicU64, Ordering};
 
 /// How many marks there are: two megabytes of them.
@@ -49,6 +50,11 @@ impl Marks {
     /// Whether what a view of this revision showed of the row is what every commit up to the head has left of it.
     pub fn holds(&self, spot: Spot, revision: u64) -> bool {
         revision >= self.mark(spot).load(Ordering::SeqCst)
+    }
+
+    /// Brings the mark at a spot from memory.
+    pub fn bring(&self, spot: Spot) {
+        bring(self.mark(spot));
     }
 
     /// Says that everything up to this revision is durable and can be seen.

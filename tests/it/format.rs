@@ -15,6 +15,7 @@ use ostiary::pb::v1 as pb;
 use ostiary::rpc::front::Front;
 use ostiary::rpc::proxies::TrustedProxies;
 use ostiary::rpc::standing::Standing;
+use ostiary::service::pace::Pace;
 use ostiary::service::{Ostiary, Purging, Retention, founding};
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::{Decision, Engine, Priority};
@@ -199,7 +200,7 @@ impl Golden {
         let request = pb::CreateWorkspaceRequest { name: "tenant".into(), quotas: Some(quotas), ..Default::default() };
         self.workspaces().create_workspace(request).await.unwrap();
         self.ostiary.save_time().await.unwrap();
-        self.ostiary.flush_usage().await.unwrap();
+        self.ostiary.flush_usage(Pace::AtOnce).await.unwrap();
     }
 
     /// Every row: key and value in hexadecimal.

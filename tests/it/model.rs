@@ -8,6 +8,7 @@
 //! `OSTIARY_MODEL_SEQUENCES` sets how many sequences each engine gets, `OSTIARY_MODEL_SEED` where they begin. A failure
 //! is reduced by proptest to few small numbers and told with the steps that they stand for.
 
+use ostiary::service::pace::Pace;
 use ostiary::store::tables;
 use proptest::collection::vec;
 use proptest::prelude::any;
@@ -73,7 +74,7 @@ impl Pair {
                 self.model.sweep(self.rig.now());
             }
             Step::Save => {
-                self.rig.ostiary.flush_usage().await.unwrap();
+                self.rig.ostiary.flush_usage(Pace::AtOnce).await.unwrap();
                 self.rig.ostiary.save_time().await.unwrap();
             }
             Step::Restart => self.rig.restart().await,

@@ -5,6 +5,7 @@ use ostiary::domain::secret::{Prefix, Secret};
 use ostiary::domain::time::Timestamp;
 use ostiary::pb::v1 as pb;
 use ostiary::service::caller::Call;
+use ostiary::service::pace::Pace;
 use ostiary::service::{Ostiary, Purging, Retention, Run, founding};
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::{Engine, Row};
@@ -330,8 +331,8 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
     }
     let request = pb::DeleteNamespaceRequest { namespace: "sign-up".into(), ..Default::default() };
     tenant.rate_limits().delete_namespace(request).await.unwrap();
-    ostiary.flush_usage().await.unwrap();
-    ostiary.flush_windows().await.unwrap();
+    ostiary.flush_usage(Pace::AtOnce).await.unwrap();
+    ostiary.flush_windows(Pace::AtOnce).await.unwrap();
 
     let id = WorkspaceId::parse(&workspace.workspace_id).unwrap();
     let caller = ostiary.authenticate(&first, Call::default()).await.unwrap();
@@ -342,7 +343,7 @@ async fn the_sweep_leaves_no_row_of_a_deleted_workspace_but_its_part_of_the_log(
         world.advance(std::time::Duration::from_secs(days * 24 * 3_600));
         ostiary.sweep_due().await.unwrap();
         ostiary.sweep_due().await.unwrap();
-        ostiary.flush_windows().await.unwrap();
+        ostiary.flush_windows(Pace::AtOnce).await.unwrap();
         let theirs = |(key, _): &&Row| key.windows(16).any(|part| part == id.bytes());
         left = rows(&engine).await.iter().filter(theirs).map(|(key, _)| key[0]).collect();
     }

@@ -10,8 +10,9 @@ use crate::rpc::{Desk, admitted, meta, status};
 use crate::service::Done;
 use crate::service::caller::Caller;
 use crate::service::usage::Bill;
+use crate::service::verify::Verification;
 
-use super::{Answer, Item, LastQuery, at_once, in_time, shown};
+use super::{Answer, Asked, Item, LastQuery, TOGETHER, in_time, shown};
 
 /// Questions in one call.
 pub(super) const REQUESTS_MAX: usize = 1_000;
@@ -25,15 +26,15 @@ pub(in crate::rpc) async fn batch_verify_keys(
     request: Request<pb::BatchVerifyKeysRequest>,
 ) -> Result<Response<pb::BatchVerifyKeysResponse>, Status> {
     let (caller, request) = admitted(request)?;
-    let Done { answer, revision } = all_verified(desk, &caller, request).await?;
-    let results = answer.into_iter().map(|answer| {
+    let result = |answer| {
         let outcome = match answer {
-            Ok(Item { answer, .. }) => Outcome::Verdict(Box::new(shown(answer))),
+            Ok(answer) => Outcome::Verdict(Box::new(shown(answer))),
             Err(error) => Outcome::Error(status::as_data(&error, &caller.call.request_id)),
         };
         pb::BatchVerifyKeysResult { result: Some(outcome) }
-    });
-    Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, revision), results: results.collect() }))
+    };
+    let Done { answer: results, revision } = all_verified(desk, &caller, request, result).await?;
+    Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, revision), results }))
 }
 
 /// What is said of a call that has too many questions, or none.
@@ -41,31 +42,54 @@ pub(super) fn too_many() -> Error {
     Error::field("requests", format!("must have 1 to {REQUESTS_MAX} entries"))
 }
 
-/// The answers to all questions, in their order, and the newest state that any of them saw.
+/// What `put` makes of the answers to all questions, in their order, and the newest state that any of them saw. It is
+/// given each as soon as that is there.
 ///
 /// Unknown keys among them count, but the others do not wait for them.
-pub(super) async fn all_verified(
+pub(super) async fn all_verified<T>(
     desk: &Desk,
     caller: &Caller,
     request: pb::BatchVerifyKeysRequest,
-) -> Result<Done<Vec<Result<Item, Error>>>, Error> {
+    mut put: impl FnMut(Result<Verification, Error>) -> T,
+) -> Result<Done<Vec<T>>, Error> {
     let pb::BatchVerifyKeysRequest { requests } = request;
     if !(1..=REQUESTS_MAX).contains(&requests.len()) {
         return Err(too_many());
     }
-    let head = desk.ostiary.head();
-    let mut answers: Vec<Option<Result<Item, Error>>> = Vec::with_capacity(requests.len());
+    let mut newest = desk.ostiary.head();
+    let mut put = |answer: Result<Item, Error>| match answer {
+        Ok(Item { answer, revision, held: _ }) => {
+            if revision.counter > newest.counter {
+                newest = revision;
+            }
+            put(Ok(answer))
+        }
+        Err(error) => put(Err(error)),
+    };
+    let mut answers: Vec<Option<T>> = Vec::with_capacity(requests.len());
     let mut pending = Vec::new();
     let (mut last, mut bill) = (LastQuery::default(), Bill::of(caller));
-    for (index, request) in requests.into_iter().enumerate() {
-        if index % BETWEEN_YIELDS == BETWEEN_YIELDS - 1 {
+    let mut requests = requests.into_iter();
+    while requests.len() > 0 {
+        if answers.len() % BETWEEN_YIELDS == BETWEEN_YIELDS - TOGETHER {
             tokio::task::yield_now().await;
         }
-        match at_once(desk, &mut bill, request, &mut last) {
-            Answer::Ready(answer) => answers.push(Some(answer)),
-            Answer::Pending(asked) => {
-                answers.push(None);
-                pending.push((index, asked));
+        let some = requests.by_ref().take(TOGETHER);
+        let some: Vec<Result<Asked, Error>> = some.map(|request| Asked::read(request, &mut last)).collect();
+        let questions = some.iter().flatten().map(|asked| (caller, &asked.question));
+        let (sought, now) = desk.ostiary.approach(questions);
+        let mut sought = sought.into_iter();
+        for asked in some {
+            let answer = match asked {
+                Ok(asked) => asked.answer(desk, &mut bill, sought.next().flatten().as_ref(), now),
+                Err(error) => Answer::Ready(Err(error)),
+            };
+            match answer {
+                Answer::Ready(answer) => answers.push(Some(put(answer))),
+                Answer::Pending(asked) => {
+                    pending.push((answers.len(), asked));
+                    answers.push(None);
+                }
             }
         }
     }
@@ -73,10 +97,7 @@ pub(super) async fn all_verified(
     let rest = stream::iter(pending).map(async |(index, asked)| (index, in_time(desk, caller, asked).await));
     let rest: Vec<_> = rest.buffer_unordered(AT_ONCE).collect().await;
     for (index, answer) in rest {
-        answers[index] = Some(answer);
+        answers[index] = Some(put(answer));
     }
-    let answer: Vec<Result<Item, Error>> = answers.into_iter().flatten().collect();
-    let seen = answer.iter().flatten().map(|item| item.revision);
-    let revision = seen.fold(head, |newest, seen| if seen.counter > newest.counter { seen } else { newest });
-    Ok(Done { answer, revision })
+    Ok(Done { answer: answers.into_iter().flatten().collect(), revision: newest })
 }

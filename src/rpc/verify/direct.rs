@@ -28,8 +28,8 @@ use crate::service::verify::{Verification, VerifyQuestion};
 use crate::service::{Done, Revision};
 
 use super::batch::{REQUESTS_MAX, all_verified, too_many};
-use super::wire::{nested, put_message, put_meta, put_verdict};
-use super::{Item, LastQuery, TAGS_MAX, question};
+use super::wire::{nested_verdict, put_message, put_meta, put_verdict};
+use super::{LastQuery, TAGS_MAX, question};
 
 /// The methods that are answered here.
 #[derive(Clone, Copy)]
@@ -55,6 +55,8 @@ impl Method {
 const PREFIX: usize = 5;
 /// Bytes that the answer about one key has, rarely more.
 const ONE_LENGTH: usize = 320;
+/// Bytes that stand before answers, rarely more.
+const META_LENGTH: usize = 96;
 const ENCODING: &str = "grpc-encoding";
 /// Fields: the questions of a batch; the lists of a question.
 const REQUESTS: u32 = 1;
@@ -104,8 +106,9 @@ where
             if listed > REQUESTS_MAX * LISTED_MAX {
                 return Err(too_much_listed());
             }
-            match pb::BatchVerifyKeysRequest::decode(message) {
-                Ok(request) => Some(Box::pin(many(desk, caller, request)).await?),
+            let mut request = pb::BatchVerifyKeysRequest { requests: Vec::with_capacity(questions) };
+            match request.merge(message) {
+                Ok(()) => Some(Box::pin(many(desk, caller, request)).await?),
                 Err(_) => None,
             }
         }
@@ -180,16 +183,21 @@ fn about_one(caller: &Caller, done: Done<Verification>) -> Vec<u8> {
 }
 
 async fn many(desk: &Desk, caller: &Caller, request: pb::BatchVerifyKeysRequest) -> Result<Vec<u8>, Error> {
-    let Done { answer, revision } = all_verified(desk, caller, request).await?;
     let request_id = &caller.call.request_id;
-    let mut message = room(ONE_LENGTH * answer.len());
-    put_meta(&mut message, request_id, revision);
-    for answer in answer {
-        nested(&mut message, 2, |message| match answer {
-            Ok(Item { answer, .. }) => put_verdict(message, 1, answer),
-            Err(error) => put_message(message, 2, &status::as_data(&error, request_id)),
+    // Answers are written as they come, which need not be their order; what stands before them is known last.
+    let mut written = Vec::with_capacity(ONE_LENGTH * request.requests.len());
+    let put = |answer| {
+        let start = written.len();
+        nested_verdict(&mut written, 2, |written| match answer {
+            Ok(answer) => put_verdict(written, 1, answer),
+            Err(error) => put_message(written, 2, &status::as_data(&error, request_id)),
         });
-    }
+        start..written.len()
+    };
+    let Done { answer: places, revision } = all_verified(desk, caller, request, put).await?;
+    let mut message = room(META_LENGTH + written.len());
+    put_meta(&mut message, request_id, revision);
+    places.into_iter().for_each(|place| message.extend_from_slice(&written[place]));
     Ok(message)
 }
 

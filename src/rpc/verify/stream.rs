@@ -1,5 +1,8 @@
 //! `KeyService.StreamVerifyKeys`: any number of questions over one stream, answered as soon as each is.
+//!
+//! Those that have come already are looked at together.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,7 +23,7 @@ use crate::service::caller::Caller;
 use crate::service::usage::Bill;
 
 use super::wire::{put_message, put_meta, put_text, put_verdict};
-use super::{Answer, Item, LastQuery, at_once, in_time, shown};
+use super::{Answer, Asked, Item, LastQuery, TOGETHER, in_time, shown};
 
 /// Questions of one stream that are waited for together; the next one is read once one of them is answered.
 const AT_ONCE: usize = 256;
@@ -43,6 +46,7 @@ pub(in crate::rpc) fn stream_verify_keys<M: Send + Unpin + 'static>(
     let conversation = Conversation {
         desk: desk.clone(),
         admitted: Some(admitted),
+        told: VecDeque::new(),
         waiting: FuturesUnordered::new(),
         end: None,
         last: LastQuery::default(),
@@ -88,11 +92,20 @@ impl Answered {
 /// A question and who asks.
 type Admitted = (Arc<Caller>, pb::StreamVerifyKeysRequest);
 
+/// A question that has come, as far as it could be read.
+struct Question {
+    caller: Arc<Caller>,
+    correlation_id: String,
+    asked: Result<Asked, Error>,
+}
+
 /// Questions that come in, and those that are not answered yet.
 struct Conversation {
     desk: Desk,
     /// None once it has ended.
     admitted: Option<BoxStream<'static, Result<Admitted, Error>>>,
+    /// Answers that are there.
+    told: VecDeque<Answered>,
     waiting: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// What ended it, if it ended badly. What came before is answered first: it may have been paid for.
     end: Option<Error>,
@@ -103,21 +116,20 @@ impl Stream for Conversation {
     type Item = Result<Answered, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(answered) = self.told.pop_front() {
+            return Poll::Ready(Some(Ok(answered)));
+        }
         if let Poll::Ready(Some(answered)) = self.waiting.poll_next_unpin(cx) {
             return Poll::Ready(Some(Ok(answered)));
         }
-        while self.waiting.len() < AT_ONCE
-            && let Some(admitted) = &mut self.admitted
-            && let Poll::Ready(next) = admitted.poll_next_unpin(cx)
-        {
-            match next {
-                Some(Ok((caller, message))) => {
-                    if let Some(answered) = self.begin(caller, message) {
-                        return Poll::Ready(Some(Ok(answered)));
-                    }
-                }
-                Some(Err(error)) => (self.end, self.admitted) = (Some(error), None),
-                None => self.admitted = None,
+        loop {
+            let come = self.come(cx);
+            if come.is_empty() {
+                break;
+            }
+            self.begin(come);
+            if let Some(answered) = self.told.pop_front() {
+                return Poll::Ready(Some(Ok(answered)));
             }
         }
         // Those that have just begun are polled for the first time here.
@@ -134,25 +146,62 @@ impl Conversation {
         self.waiting.poll_next_unpin(cx)
     }
 
-    /// Answers a question at once, or puts it with those that wait.
-    fn begin(&mut self, caller: Arc<Caller>, message: pb::StreamVerifyKeysRequest) -> Option<Answered> {
+    /// Questions that have come, as many as are looked at together and may be waited for.
+    fn come(&mut self, cx: &mut Context<'_>) -> Vec<Question> {
+        let mut come = Vec::new();
+        while come.len() < TOGETHER.min(AT_ONCE.saturating_sub(self.waiting.len()))
+            && let Some(admitted) = &mut self.admitted
+            && let Poll::Ready(next) = admitted.poll_next_unpin(cx)
+        {
+            match next {
+                Some(Ok((caller, message))) => come.push(self.read(caller, message)),
+                Some(Err(error)) => (self.end, self.admitted) = (Some(error), None),
+                None => self.admitted = None,
+            }
+        }
+        come
+    }
+
+    fn read(&mut self, caller: Arc<Caller>, message: pb::StreamVerifyKeysRequest) -> Question {
         let pb::StreamVerifyKeysRequest { mut correlation_id, request } = message;
-        let answer = self.look(&caller, &correlation_id, request);
+        let asked = self.asked(&caller, &correlation_id, request);
         if let Some((end, _)) = correlation_id.char_indices().nth(CORRELATION_LENGTH_MAX) {
             correlation_id.truncate(end);
         }
+        Question { caller, correlation_id, asked }
+    }
+
+    /// Answers questions at once, or puts them with those that wait.
+    fn begin(&mut self, questions: Vec<Question>) {
+        let asked =
+            questions.iter().filter_map(|Question { caller, asked, .. }| Some((&**caller, asked.as_ref().ok()?)));
+        let (sought, now) = self.desk.ostiary.approach(asked.map(|(caller, asked)| (caller, &asked.question)));
+        let mut sought = sought.into_iter();
+        for Question { caller, correlation_id, asked } in questions {
+            match asked {
+                Ok(asked) => {
+                    let answer =
+                        asked.answer(&self.desk, &mut Bill::of(&caller), sought.next().flatten().as_ref(), now);
+                    self.tell(caller, correlation_id, answer);
+                }
+                Err(error) => self.tell(caller, correlation_id, Answer::Ready(Err(error))),
+            }
+        }
+    }
+
+    fn tell(&mut self, caller: Arc<Caller>, correlation_id: String, answer: Answer) {
+        let desk = &self.desk;
         match answer {
-            Ok(Answer::Ready(Ok(Item { held: Some(held), answer, revision }))) => {
-                let desk = self.desk.clone();
+            Answer::Ready(Ok(Item { held: Some(held), answer, revision })) => {
+                let desk = desk.clone();
                 self.waiting.push(Box::pin(async move {
                     desk.hold_back(Some(held)).await;
                     answered(&desk, caller, correlation_id, Ok(Item { answer, revision, held: None }))
                 }));
-                None
             }
-            Ok(Answer::Ready(answer)) => Some(answered(&self.desk, caller, correlation_id, answer)),
-            Ok(Answer::Pending(asked)) => {
-                let desk = self.desk.clone();
+            Answer::Ready(answer) => self.told.push_back(answered(desk, caller, correlation_id, answer)),
+            Answer::Pending(asked) => {
+                let desk = desk.clone();
                 self.waiting.push(Box::pin(async move {
                     let mut answer = in_time(&desk, &caller, asked).await;
                     if let Ok(item) = &mut answer {
@@ -160,18 +209,16 @@ impl Conversation {
                     }
                     answered(&desk, caller, correlation_id, answer)
                 }));
-                None
             }
-            Err(error) => Some(answered(&self.desk, caller, correlation_id, Err(error))),
         }
     }
 
-    fn look(
+    fn asked(
         &mut self,
         caller: &Caller,
         correlation_id: &str,
         request: Option<pb::VerifyKeyRequest>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Asked, Error> {
         // A text of so many bytes has no more characters.
         if correlation_id.len() > CORRELATION_LENGTH_MAX && correlation_id.chars().nth(CORRELATION_LENGTH_MAX).is_some()
         {
@@ -180,7 +227,7 @@ impl Conversation {
         }
         let request = request.ok_or_else(|| Error::field("request", "must be given"))?;
         self.desk.ostiary.count_call(caller)?;
-        Ok(at_once(&self.desk, &mut Bill::of(caller), request, &mut self.last))
+        Asked::read(request, &mut self.last)
     }
 }
 

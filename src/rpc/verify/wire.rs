@@ -14,15 +14,34 @@ use crate::service::windows::Standing;
 
 use super::{code, shown};
 
-/// The length of a message whose length is not known yet takes this many bytes until it turns out to need more.
+/// The length of a message whose length is not known yet takes this many bytes until it turns out to need more, or less.
 const LENGTH_GUESS: usize = 1;
+/// The same for an answer about a key.
+const VERDICT_LENGTH_GUESS: usize = 2;
 
 /// Writes `meta`, the first field of every answer.
 pub(super) fn put_meta(buffer: &mut Vec<u8>, request_id: &str, revision: Revision) {
     nested(buffer, 1, |buffer| {
         put_text(buffer, 1, request_id);
-        put_text(buffer, 2, &revision.to_string());
+        put_revision(buffer, 2, revision);
     });
+}
+
+/// Writes a revision as its text.
+fn put_revision(buffer: &mut Vec<u8>, field: u32, Revision { epoch, counter }: Revision) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    const DECIMAL_MAX: usize = 20;
+    let mut text = [b'.'; 16 + 1 + DECIMAL_MAX];
+    for (place, digit) in text[..16].iter_mut().enumerate() {
+        *digit = HEX[(epoch >> (4 * (15 - place)) & 0xf) as usize];
+    }
+    let digits = counter.checked_ilog10().map_or(1, |digits| digits as usize + 1);
+    let mut left = counter;
+    for digit in text[17..17 + digits].iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    put_present(buffer, field, &text[..17 + digits]);
 }
 
 /// Writes an `ostiary.v1.Verdict` as this field of what is being written.
@@ -31,7 +50,9 @@ pub(super) fn put_verdict(buffer: &mut Vec<u8>, field: u32, verification: Verifi
         Verification { key: Some(VerifiedKey { whole: Some(_), .. }), .. } => {
             prost::encoding::message::encode(field, &shown(verification), buffer);
         }
-        Verification { verdict, key } => nested(buffer, field, |buffer| put_basic(buffer, &verdict, key.as_ref())),
+        Verification { verdict, key } => {
+            nested_about(buffer, field, VERDICT_LENGTH_GUESS, |buffer| put_basic(buffer, &verdict, key.as_ref()));
+        }
     }
 }
 
@@ -42,19 +63,31 @@ pub(super) fn put_message(buffer: &mut Vec<u8>, field: u32, message: &impl prost
 
 /// Writes a field that is a message of its own, which `fill` writes.
 pub(super) fn nested(buffer: &mut Vec<u8>, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+    nested_about(buffer, field, LENGTH_GUESS, fill);
+}
+
+/// The same for one with a verdict in it.
+pub(super) fn nested_verdict(buffer: &mut Vec<u8>, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+    nested_about(buffer, field, VERDICT_LENGTH_GUESS, fill);
+}
+
+/// The same where the length is expected to take so many bytes.
+fn nested_about(buffer: &mut Vec<u8>, field: u32, guess: usize, fill: impl FnOnce(&mut Vec<u8>)) {
     encode_key(field, WireType::LengthDelimited, buffer);
-    let start = buffer.len() + LENGTH_GUESS;
+    let place = buffer.len();
+    let start = place + guess;
     buffer.resize(start, 0);
     fill(buffer);
-    let length = (buffer.len() - start) as u64;
-    let more = prost::length_delimiter_len(buffer.len() - start) - LENGTH_GUESS;
-    if more > 0 {
-        let end = buffer.len();
-        buffer.resize(end + more, 0);
-        buffer.copy_within(start..end, start + more);
+    let end = buffer.len();
+    let length = end - start;
+    let right = place + prost::length_delimiter_len(length);
+    if right != start {
+        buffer.resize(end.max(right + length), 0);
+        buffer.copy_within(start..end, right);
+        buffer.truncate(right + length);
     }
-    let mut room = &mut buffer[start - LENGTH_GUESS..start + more];
-    encode_varint(length, &mut room);
+    let mut room = &mut buffer[place..right];
+    encode_varint(length as u64, &mut room);
 }
 
 /// Writes text, unless it is empty, as what is not optional is written.

@@ -14,6 +14,7 @@ use crate::service::Ostiary;
 use crate::service::credits::{Account, Payment};
 use crate::service::usage::Bill;
 use crate::service::windows::{Admissions, Ask, Standing};
+use crate::store::tables::Subject;
 
 use super::gathering::Facts;
 use super::{Counting, LimitOutcome, Outcomes, Verification, VerifiedKey, VerifyQuestion, unknown};
@@ -46,9 +47,9 @@ impl Ostiary {
         facts: Facts<'_>,
         question: &VerifyQuestion,
         balance: Balance,
+        now: Timestamp,
     ) -> Result<Judged, Error> {
         let VerifyQuestion { secret: _, audience, client, query, cost, limits: named, detail: _, counting } = question;
-        let now = self.world.now();
         let (card, traits) = (facts.card(), &facts.card().traits);
         let grant = bill.caller().allowing_object(Capability::VerifyKey, traits.api);
         let asked = Question { now, audience: *audience, client: *client, query: query.as_deref(), cost: *cost };
@@ -145,9 +146,18 @@ impl Ostiary {
                     }
                     !short
                 };
+                let of_the_key = asks.iter().all(|ask| matches!(ask.subject, Subject::Key(_)));
+                let tab = facts.holder.tab.get().filter(|_| of_the_key);
                 // Paths matter to identifiers of namespaces only.
                 let admissions =
-                    self.windows.admit_if(&asks, now, pay).map_err(|full| full.error(|_| String::new()))?;
+                    self.windows.admit_if(&asks, tab, now, pay).map_err(|full| full.error(|_| String::new()))?;
+                if of_the_key
+                    && facts.holder.tab.get().is_none()
+                    && let Some(counted) = asks.first().and_then(|ask| self.windows.tab(ask.place()))
+                {
+                    // Nobody has to look for it again.
+                    let _ = facts.holder.tab.set(counted);
+                }
                 if short {
                     return Ok(Consumption::Short);
                 }

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::service::Ostiary;
+use crate::service::pace::Pace;
 use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::{Stop, Txn, tables};
 
-use super::{Place, Registry, Row, Slot};
+use super::{Place, Registry, Row, Slot, Tab};
 
 /// Rows saved in one transaction.
 const SAVED_AT_ONCE: usize = 12;
@@ -22,9 +23,11 @@ impl Registry {
             if window.is_over(now, span) {
                 continue;
             }
-            let mut bucket = self.buckets[self.bucket_of((workspace, subject))].lock();
-            bucket.dirty = true;
-            let slots = bucket.places.entry((workspace, subject)).or_default();
+            let bucket = &self.buckets[self.bucket_of((workspace, subject))];
+            bucket.dirty.store(true, Ordering::SeqCst);
+            let mut places = bucket.places.lock();
+            let Tab(counted) = places.entry((workspace, subject)).or_default();
+            let slots = &mut counted.lock().slots;
             match slots.iter_mut().find(|slot| slot.span == span && slot.name == name) {
                 // Saved by two starts, of which the second was cut short: the later one counts.
                 Some(slot) if slot.window.parts() < window.parts() => slot.window = window,
@@ -36,10 +39,11 @@ impl Registry {
     }
 
     /// What is to be saved of a bucket, if anything. It counts as saved from now on.
-    fn dirty(&self, index: usize, now: Timestamp) -> Option<SavedWindows> {
-        let mut bucket = self.buckets[index].lock();
+    pub(super) fn dirty(&self, index: usize, now: Timestamp) -> Option<SavedWindows> {
+        let bucket = &self.buckets[index];
         bucket.tidy(now, &self.room);
-        std::mem::take(&mut bucket.dirty).then(|| bucket.saved(None))
+        // Whoever counts from here on says so again, unless it is seen below.
+        bucket.dirty.swap(false, Ordering::SeqCst).then(|| bucket.saved(None))
     }
 
     fn tell_of_refusals(&self) {
@@ -67,7 +71,7 @@ struct Unsaved<'a> {
 impl Drop for Unsaved<'_> {
     fn drop(&mut self) {
         for index in &self.indexes {
-            self.registry.buckets[*index].lock().dirty = true;
+            self.registry.buckets[*index].dirty.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -99,11 +103,12 @@ impl Ostiary {
     ///
     /// # Errors
     /// What can't be saved now is saved the next time.
-    pub async fn flush_windows(&self) -> Result<(), Error> {
+    pub async fn flush_windows(&self, pace: Pace) -> Result<(), Error> {
+        let mut paced = pace.begin(&self.world);
         self.windows.tell_of_refusals();
         let mut next = 0;
         while next < self.windows.buckets.len() {
-            let _saving = self.windows.saving.lock().await;
+            let saving = self.windows.saving.lock().await;
             let mut unsaved = Unsaved { registry: &self.windows, indexes: Vec::new() };
             let mut rows: Vec<(Row, SavedWindows)> = Vec::new();
             while next < self.windows.buckets.len() && rows.len() < SAVED_AT_ONCE {
@@ -117,7 +122,9 @@ impl Ostiary {
                 self.settle(move |tx, _| rows.iter().try_for_each(|(row, saved)| save(tx, row, saved))).await?;
             }
             unsaved.indexes.clear();
+            drop((unsaved, saving));
             tokio::task::yield_now().await;
+            paced.rest().await;
         }
         if self.windows.earlier.load(Ordering::Relaxed) {
             self.remove_earlier_windows().await?;
@@ -153,11 +160,11 @@ impl Ostiary {
     {
         if self.windows.earlier.load(Ordering::Relaxed) {
             // A row of an earlier start would bring it back.
-            self.flush_windows().await?;
+            self.flush_windows(Pace::AtOnce).await?;
         }
         let _saving = self.windows.saving.lock().await;
         let index = self.windows.bucket_of(place);
-        let saved = self.windows.buckets[index].lock().saved(Some(place));
+        let saved = self.windows.buckets[index].saved(Some(place));
         let (answer, forgotten) = forgetting(Remainder { row: self.windows.row(index), saved }).await?;
         if forgotten {
             self.windows.forget(place);

@@ -19,6 +19,7 @@ use ostiary::rpc::status::reason;
 use ostiary::service::apis::{ApiDraft, ApiPatch, CountedApi};
 use ostiary::service::caller::{Call as Envelope, Caller, Idempotency};
 use ostiary::service::keys::{Deletion, KeyDraft, KeyPatch};
+use ostiary::service::pace::Pace;
 use ostiary::service::permissions::{PermissionDraft, PermissionPatch};
 use ostiary::service::roles::{CountedRole, RoleDraft, RolePatch};
 use ostiary::service::root_keys::{Insistence, Reach, RootKeyDraft, RootKeyPatch};
@@ -68,7 +69,7 @@ impl Rig {
                 self.ostiary.close().await;
                 self.engine = open(self.kept, &self.directory);
             }
-            Kept::InMemory => self.ostiary.flush_usage().await.unwrap(),
+            Kept::InMemory => self.ostiary.flush_usage(Pace::AtOnce).await.unwrap(),
         }
         self.ostiary = serve(&self.engine, &self.world).await;
     }

@@ -1,6 +1,7 @@
 //! Rate limits in a verification: several at once, stored and inline, all counted or none.
 
 use ostiary::pb::v1 as pb;
+use ostiary::service::pace::Pace;
 use pb::VerificationCode as Code;
 use tokio::task::JoinSet;
 
@@ -180,7 +181,7 @@ async fn windows_of_a_minute_and_longer_outlive_a_restart() {
     assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![0, 2]));
     assert_eq!(client.ask(&secret, &[]).await, (Code::RateLimited, vec![0, 2]));
     house.pass(2 * MINUTE);
-    house.ostiary.flush_windows().await.unwrap();
+    house.ostiary.flush_windows(Pace::AtOnce).await.unwrap();
     house.restart().await;
     let client = house.operator().await;
     assert_eq!(client.ask(&secret, &[]).await, (Code::Valid, vec![2, 1]));

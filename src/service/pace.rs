@@ -1,0 +1,48 @@
+//! How saving in the background shares the writer with those who wait for it.
+
+use std::time::Duration;
+
+use crate::world::{Stopwatch, World};
+
+/// Saving takes this part of the time.
+const PART: u32 = 50;
+/// After so long it no longer rests: what has been counted is saved about that often, however much it is.
+const RESTS_FOR: Duration = Duration::from_secs(600);
+
+/// How fast something is saved that takes many commits.
+///
+/// Where much is used, all of it takes the writer seconds. In one go, whoever called in these seconds would wait for it;
+/// spread over minutes it is a millisecond here and there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Without a rest.
+    AtOnce,
+    /// After each commit it rests for some times as long as that took.
+    AtLeisure,
+}
+
+/// A saving that is under way.
+pub(super) struct Paced<'a> {
+    pace: Pace,
+    world: &'a World,
+    begun: Stopwatch,
+    last: Duration,
+}
+
+impl Pace {
+    /// Begins.
+    pub(super) fn begin(self, world: &World) -> Paced<'_> {
+        Paced { pace: self, world, begun: world.stopwatch(), last: Duration::ZERO }
+    }
+}
+
+impl Paced<'_> {
+    /// Rests after a commit.
+    pub async fn rest(&mut self) {
+        let worked = self.begun.elapsed().saturating_sub(self.last);
+        if self.pace == Pace::AtLeisure && self.begun.elapsed() < RESTS_FOR {
+            self.world.wait_until(self.world.now().after(worked * PART)).await;
+        }
+        self.last = self.begun.elapsed();
+    }
+}
