@@ -46,3 +46,29 @@ impl Paced<'_> {
         self.last = self.begun.elapsed();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    #[tokio::test]
+    async fn a_saving_at_leisure_rests_for_some_times_as_long_as_it_worked() {
+        let world = World::made_up(Timestamp::EPOCH, 1);
+        let work = Duration::from_millis(4);
+        for (pace, rests) in [(Pace::AtOnce, false), (Pace::AtLeisure, true)] {
+            let mut saving = pace.begin(&world);
+            std::thread::sleep(work);
+            let mut rest = std::pin::pin!(saving.rest());
+            assert_eq!(rest.as_mut().now_or_never().is_none(), rests, "{pace:?}");
+            if rests {
+                world.advance(work * (PART - 1));
+                assert_eq!(rest.as_mut().now_or_never(), None, "it worked for longer");
+                world.advance(Duration::from_secs(60));
+                assert_eq!(rest.now_or_never(), Some(()));
+            }
+        }
+    }
+}

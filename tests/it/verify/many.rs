@@ -65,6 +65,35 @@ async fn a_batch_is_answered_in_order_each_question_for_itself() {
 }
 
 #[tokio::test]
+async fn each_answer_is_about_the_key_that_was_asked_about_however_many_are_looked_at_together() {
+    let house = House::in_memory().await;
+    let client = house.operator().await;
+    let api = client.api("documents").await;
+    let mut keys = Vec::new();
+    for number in 0..40 {
+        let (key, secret) = client.plain_key(&api, &number.to_string()).await;
+        keys.push((key.key_id, secret));
+    }
+    // Of the first round nothing is remembered; of the second all is, and some questions can't be read.
+    for (round, faulty) in [(0, 7), (1, 3), (2, 1_000)] {
+        let question = |(place, (_, secret)): (usize, &(String, String))| {
+            let permissions = (place % faulty == 1).then(|| "(".to_owned());
+            pb::VerifyKeyRequest { permissions, ..about(secret) }
+        };
+        let asked = keys.iter().chain(keys.iter().rev()).enumerate();
+        let expected: Vec<_> = keys.iter().chain(keys.iter().rev()).map(|(id, _)| id.clone()).collect();
+        let results = client.batch(asked.map(question).collect()).await;
+        for (place, (result, id)) in results.iter().zip(&expected).enumerate() {
+            match result {
+                Outcome::Verdict(verdict) => assert_eq!(verdict.key_id.as_ref(), Some(id), "{place} of round {round}"),
+                Outcome::Error(_) => assert_eq!(place % faulty, 1, "{place} of round {round}"),
+            }
+        }
+        assert_eq!(results.len(), 80);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_has_1_to_1000_questions() {
     let house = House::in_memory().await;
     let client = house.operator().await;
