@@ -74,6 +74,7 @@
 //! | verdict | the answer about a key |
 //! | card, traits | what of a key its verdict depends on, and what of that it has in common with others |
 //! | mark, sight | the last revision that may have changed a row; a look at rows that hang together |
+//! | shelf | where keys are remembered: it can be told beforehand what is going to be looked at |
 //! | engine, view, transaction, table, record | where rows lie, one moment of them, a decision on them, their kinds, one of them |
 //! | backup, header, piece | everything at one moment as bytes, what they say of themselves, some of them |
 //! | ending | what a restoring ends of that which was good at the backup |
