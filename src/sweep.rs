@@ -73,7 +73,9 @@ pub async fn save(ostiary: Arc<Ostiary>, stop: CancellationToken) {
     let usage = at_leisure(&ostiary, "usage", |ostiary| ostiary.flush_usage(Pace::AtLeisure).boxed());
     let windows =
         at_leisure(&ostiary, "what rate limits have counted", |ostiary| ostiary.flush_windows(Pace::AtLeisure).boxed());
-    let credits = at_leisure(&ostiary, "credits that nobody uses", |ostiary| ostiary.return_idle_credits().boxed());
+    let credits = at_leisure(&ostiary, "credits that nobody uses", |ostiary| {
+        ostiary.return_idle_credits(Pace::AtLeisure).boxed()
+    });
     stop.run_until_cancelled(async { tokio::join!(time, usage, windows, credits) }).await;
 }
 

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::store::{Engine, Failure, Stop, Txn, tables};
 
 use super::housekeeping::settle_now;
+use super::pace::Pace;
 use super::sight::Sight;
 use super::{Ostiary, Reading, Revision};
 
@@ -339,13 +340,15 @@ impl Ostiary {
     ///
     /// # Errors
     /// What can't be given back stays where it is.
-    pub async fn return_idle_credits(&self) -> Result<(), Error> {
+    pub async fn return_idle_credits(&self, pace: Pace) -> Result<(), Error> {
+        let mut paced = pace.begin(&self.world);
         let accounts = self.credits.accounts();
         let most = if accounts.len() > PURSES_MANY { IDLE_LOOKS_OF_MANY } else { IDLE_LOOKS };
         for account in accounts {
             if self.credits.purse(account).idle_looks.fetch_add(1, Ordering::Relaxed) >= most {
                 drop(self.hold_all(account).await?);
                 self.credits.forget(account);
+                paced.rest().await;
             }
         }
         Ok(())

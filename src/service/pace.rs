@@ -6,7 +6,7 @@ use crate::world::{Stopwatch, World};
 
 /// Saving takes this part of the time.
 const PART: u32 = 50;
-/// After so long it no longer rests: what has been counted is saved about that often, however much it is.
+/// After so long it no longer rests: however much there is, and however long a commit took, it is all saved by then.
 const RESTS_FOR: Duration = Duration::from_secs(600);
 
 /// How fast something is saved that takes many commits.
@@ -39,9 +39,10 @@ impl Pace {
 impl Paced<'_> {
     /// Rests after a commit.
     pub async fn rest(&mut self) {
-        let worked = self.begun.elapsed().saturating_sub(self.last);
-        if self.pace == Pace::AtLeisure && self.begun.elapsed() < RESTS_FOR {
-            self.world.wait_until(self.world.now().after(worked * PART)).await;
+        let so_far = self.begun.elapsed();
+        let rest = (so_far.saturating_sub(self.last) * PART).min(RESTS_FOR.saturating_sub(so_far));
+        if self.pace == Pace::AtLeisure && !rest.is_zero() {
+            self.world.wait_until(self.world.now().after(rest)).await;
         }
         self.last = self.begun.elapsed();
     }

@@ -147,8 +147,8 @@ impl Memory {
     fn share(&self) {
         let spare = self.bytes / SPARE;
         let others = (self.cache.weight() + spare).min(self.bytes / 3);
-        let keys = (self.keys.weight() + spare).min(self.bytes - self.bytes / 3);
         self.keys.set_capacity(self.bytes - others);
+        let keys = (self.keys.weight() + spare).min(self.bytes - self.bytes / 3);
         self.cache.set_capacity(self.bytes - keys);
     }
 

@@ -1,7 +1,7 @@
 //! How root keys, their permissions, and keys are used.
 //!
-//! Counted in memory and saved in the background every few seconds and at a clean stop, so that counting costs a call
-//! no write. A crash loses what was not saved yet: at most one interval.
+//! Counted in memory and saved in the background and at a clean stop, so that counting costs a call no write. A crash
+//! loses what was not saved yet: seconds, and up to ten minutes where very many keys are used.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};

@@ -215,13 +215,18 @@ impl Bucket {
     fn tidy(&self, now: Timestamp, room: &Room) {
         let mut places = self.places.lock();
         places.retain(|(workspace, _), Tab(counted)| {
-            let slots = &mut counted.lock().slots;
-            let before = slots.len();
-            slots.retain(|slot| !slot.window.is_over(now, slot.span));
-            if slots.len() < before {
-                room.give_back(*workspace, before - slots.len());
+            let mut counted = counted.lock();
+            let before = counted.slots.len();
+            counted.slots.retain(|slot| !slot.window.is_over(now, slot.span));
+            if counted.slots.len() < before {
+                room.give_back(*workspace, before - counted.slots.len());
             }
-            !slots.is_empty()
+            let over = counted.slots.is_empty();
+            if over {
+                // Whoever holds on to it keeps no room for what there was, and what comes next has to be told anew.
+                *counted = Counted::default();
+            }
+            !over
         });
         if places.capacity() > 64 && places.len() < places.capacity() / 4 {
             places.shrink_to_fit();
@@ -273,12 +278,20 @@ impl Held<'_> {
 
     /// The window that is asked about, a new one where there is none. Where nothing has been counted yet, that is
     /// counted in `tab` from now on.
-    fn slot(&mut self, bucket: usize, index: usize, ask: &Ask<'_>, tab: &Tab, room: &Room) -> Result<&mut Slot, Full> {
+    fn slot(
+        &mut self,
+        bucket: usize,
+        index: usize,
+        ask: &Ask<'_>,
+        tab: Option<&Tab>,
+        room: &Room,
+    ) -> Result<&mut Slot, Full> {
         let place = ask.place();
         if self.counted(place).is_none() {
             let (_, places) = self.buckets.iter_mut().find(|(held, _)| *held == bucket).expect("it is held");
-            places.insert(place, tab.clone());
+            let tab = tab.cloned().unwrap_or_default();
             self.places.push((place, Mutex::lock_arc(&tab.0)));
+            places.insert(place, tab);
         }
         let slots = &mut self.counted(place).expect("it is there now").slots;
         let at = match slots.iter().position(|slot| ask.is_about(slot)) {
@@ -401,8 +414,7 @@ impl Registry {
         }
         let counting = || asks.iter().enumerate().filter(|(_, ask)| ask.cost > 0);
         for (index, ask) in counting() {
-            let new = Tab::default();
-            held.slot(self.bucket_of(ask.place()), index, ask, tab.unwrap_or(&new), &self.room)?;
+            held.slot(self.bucket_of(ask.place()), index, ask, tab, &self.room)?;
         }
         if then() {
             for (_, ask) in counting() {
@@ -458,7 +470,7 @@ impl Registry {
     fn forget(&self, place: Place) {
         let mut places = self.buckets[self.bucket_of(place)].places.lock();
         if let Some(Tab(counted)) = places.remove(&place) {
-            self.room.give_back(place.0, std::mem::take(&mut counted.lock().slots).len());
+            self.room.give_back(place.0, std::mem::take(&mut *counted.lock()).slots.len());
         }
     }
 }

@@ -116,9 +116,12 @@ impl Cache {
         entry
     }
 
-    /// It takes at most so many bytes from now on.
+    /// It takes at most so many bytes from now on, or a little more or less.
     pub fn set_capacity(&self, bytes: u64) {
-        self.entries.set_capacity(bytes);
+        // Each time it forgets some of what it knew of those that it has let go of.
+        if bytes.abs_diff(self.entries.capacity()) > bytes / 64 {
+            self.entries.set_capacity(bytes);
+        }
     }
 
     /// Bytes that it takes.

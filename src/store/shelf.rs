@@ -91,9 +91,14 @@ impl<R: Placed> Shelf<R> {
         }
     }
 
-    /// It takes at most so many bytes from now on. What is too much is let go of as more is remembered.
+    /// It takes at most so many bytes from now on.
     pub fn set_capacity(&self, bytes: u64) {
-        self.most.store(of_one_part(bytes), Ordering::Relaxed);
+        let most = of_one_part(bytes);
+        self.most.store(most, Ordering::Relaxed);
+        for shard in &self.shards {
+            let gone = shard.lock().make_room(0, most);
+            drop(gone);
+        }
     }
 
     /// Bytes that it takes.
@@ -134,10 +139,10 @@ impl<R: Placed> Shelf<R> {
         let mut shard = self.shard(sought);
         let at = shard.position(sought)?;
         let slot = shard.slots[at].as_mut()?;
-        slot.asked = true;
-        let entry = Arc::clone(&slot.entry);
-        drop(shard);
-        entry.holds(&self.marks).then_some(entry)
+        // What counts no longer is nobody's to keep.
+        let holds = slot.entry.holds(&self.marks);
+        slot.asked |= holds;
+        holds.then(|| Arc::clone(&slot.entry))
     }
 
     /// Remembers a record that has so many bytes besides its own size. Whether it still counts is seen when it is asked
@@ -148,19 +153,16 @@ impl<R: Placed> Shelf<R> {
         let Ok(weight) = u16::try_from(pieces) else { return entry };
         let slot = Slot { hash: sought.short(), weight, asked: false, entry: Arc::clone(&entry) };
         let most = self.most.load(Ordering::Relaxed);
+        if pieces > most {
+            return entry;
+        }
         let mut shard = self.shard(sought);
+        let before = shard.position(sought).and_then(|at| shard.take(at));
+        let gone = shard.make_room(pieces, most);
+        shard.add(slot);
         // They are let go of once nobody waits for it.
-        let mut gone = Vec::new();
-        gone.extend(shard.position(sought).map(|at| shard.take(at)));
-        while shard.weight + pieces > most
-            && let Some(least) = shard.least_wanted()
-        {
-            gone.push(shard.take(least));
-        }
-        if shard.weight + pieces <= most {
-            shard.add(slot);
-        }
         drop(shard);
+        drop((before, gone));
         entry
     }
 
@@ -229,6 +231,17 @@ impl<R> Shard<R> {
             }
             self.hand = at + 1;
         }
+    }
+
+    /// Takes out as many as it takes for so much more to be no more than the most.
+    fn make_room(&mut self, more: usize, most: usize) -> Vec<Slot<R>> {
+        let mut gone = Vec::new();
+        while self.weight + more > most
+            && let Some(least) = self.least_wanted()
+        {
+            gone.extend(self.take(least));
+        }
+        gone
     }
 
     fn add(&mut self, slot: Slot<R>) {
@@ -358,14 +371,16 @@ mod tests {
     }
 
     #[test]
-    fn less_room_is_kept_to_as_more_is_remembered() {
+    fn less_room_is_kept_to_at_once() {
         let shelf = shelf(1_000_000);
         for number in 0..50_000 {
             put(&shelf, number, number, 0);
         }
         shelf.set_capacity(500_000);
+        assert!((300_000..=500_000).contains(&shelf.weight()), "{}", shelf.weight());
         for number in 50_000..60_000 {
             put(&shelf, number, number, 0);
+            assert_eq!(get(&shelf, number), Some(number));
         }
         assert!((300_000..=500_000).contains(&shelf.weight()), "{}", shelf.weight());
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 use crate::service::Ostiary;
-use crate::service::pace::Pace;
+use crate::service::pace::{Pace, Paced};
 use crate::store::records::{SavedWindow, SavedWindows};
 use crate::store::{Stop, Txn, tables};
 
@@ -127,13 +127,13 @@ impl Ostiary {
             paced.rest().await;
         }
         if self.windows.earlier.load(Ordering::Relaxed) {
-            self.remove_earlier_windows().await?;
+            self.remove_earlier_windows(&mut paced).await?;
         }
         Ok(())
     }
 
     /// Removes the rows of earlier starts, once all that they held has been saved anew.
-    async fn remove_earlier_windows(&self) -> Result<(), Error> {
+    async fn remove_earlier_windows(&self, paced: &mut Paced<'_>) -> Result<(), Error> {
         let start = self.windows.start.load(Ordering::Relaxed);
         loop {
             let reading = self.read(None).await?;
@@ -145,6 +145,7 @@ impl Ostiary {
                 return Ok(());
             }
             self.settle(move |tx, _| earlier.iter().try_for_each(|row| tables::WINDOWS.remove(tx, row))).await?;
+            paced.rest().await;
         }
     }
 

@@ -108,6 +108,19 @@ fn a_tab_that_has_been_let_go_of_counts_nothing_by_itself() {
 }
 
 #[test]
+fn what_is_counted_by_a_tab_that_was_let_go_of_unsaved_is_saved() {
+    let registry = Registry::new(900);
+    let ask = call(1, 4);
+    let tab = Tab::default();
+    assert!(admitted(&registry, &[ask], Some(&tab)));
+    let later = NOW.after(Duration::from_secs(8_000));
+    registry.buckets.iter().for_each(|bucket| bucket.tidy(later, &registry.room));
+    registry.buckets.iter().for_each(|bucket| bucket.dirty.store(false, Ordering::SeqCst));
+    assert!(admitted(&registry, &[ask], Some(&tab)));
+    assert_eq!(saved(&registry), 1);
+}
+
+#[test]
 fn whoever_counts_at_the_same_time_counts_each_call_once() {
     let registry = Registry::new(900);
     let (limit, calls) = (30_000, 10_000);
