@@ -220,10 +220,10 @@ impl Ostiary {
             tracing::warn!(?failure, "credits that were reserved and not spent could not be given back");
         }
         if let Err(failure) = self.flush_windows(Pace::AtOnce).await {
-            tracing::warn!(?failure, "what rate limits have counted in the last seconds could not be saved");
+            tracing::warn!(?failure, "what rate limits have counted lately could not be saved");
         }
         if let Err(failure) = self.flush_usage(Pace::AtOnce).await {
-            tracing::warn!(?failure, "the usage of the last seconds could not be saved");
+            tracing::warn!(?failure, "the latest usage could not be saved");
         }
         self.engine.close().await;
     }

@@ -19,8 +19,8 @@ use super::marks::Marks;
 
 /// Parts with a lock of their own.
 const SHARDS: usize = 256;
-/// What a record costs besides its own size: its share of the table, which is never more than three quarters full, and the
-/// counts of those who hold on to it.
+/// What a record costs besides its own size: on average its share of the table, which is three eighths to three quarters
+/// full, and the counts of those who hold on to it.
 const OVERHEAD: usize = 48;
 /// Places that a part has at first.
 const AT_FIRST: usize = 16;
