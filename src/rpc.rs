@@ -118,8 +118,9 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
     {
-        if request.uri().path() == verify::plain::PATH {
-            return verify::plain::answer(&self.desk, request).await;
+        if request.uri().path() == verify::plain::PATH && !verify::direct::is_compressed(request.headers()) {
+            let answer = verify::plain::answer(&self.desk, request);
+            return answer.unwrap_or_else(|status| status.into_http());
         }
         let response = if request.uri().path().starts_with(KEY_SERVICE) {
             self.keys.clone().call(request).await

@@ -12,7 +12,8 @@ use crate::pb::envoy::service::auth::v3 as pb;
 use crate::service::Done;
 use crate::service::verify::Verification;
 
-use super::verify::{LastQuery, question};
+use super::verify::questions::{LastQuery, question};
+use super::verify::wording::Wording;
 use super::{Desk, admitted};
 
 mod answering;
@@ -31,7 +32,7 @@ impl pb::authorization_server::Authorization for Desk {
             Ok(key) => key,
             Err(why) => return Ok(Response::new(denied(Refusal::Unclear(why), &key_header, request_id))),
         };
-        let (asked, _) = question(asked.about(key), &mut LastQuery::default()).map_err(located)?;
+        let (asked, _) = question(Wording::of(&mut asked.about(key)), &mut LastQuery::default()).map_err(located)?;
         let verified = match self.ostiary.verify_key(&caller, &asked, None).await {
             // The question itself has been found good: it is this key that does not fit it, and the client chose the key.
             Err(Error::Invalid(_)) => return Ok(Response::new(denied(Refusal::Unlimited, &key_header, request_id))),

@@ -1,5 +1,6 @@
 //! `KeyService`: messages in and out. Verifying stands in `verify.rs`.
 
+use futures::StreamExt as _;
 use tonic::{Request, Response, Status};
 
 use crate::domain::Flaw;
@@ -22,6 +23,9 @@ use super::fields::{Fields, list};
 use super::limits::{shown_credits, shown_limits};
 use super::page::page;
 use super::root_keys::{flat, plaintext};
+use super::streams::admitted_stream;
+use super::verify::questions::LastQuery;
+use super::verify::stream::{Answers, Messages, Said, stream_verify_keys};
 use super::{Clock, Desk, admitted, answer, clock, run};
 
 mod drafts;
@@ -266,13 +270,16 @@ impl pb::key_service_server::KeyService for Desk {
         importing::import_keys(self, request)
     }
 
-    type StreamVerifyKeysStream = super::verify::stream::Answers<pb::StreamVerifyKeysResponse>;
+    type StreamVerifyKeysStream = Answers<pb::StreamVerifyKeysResponse>;
 
     async fn stream_verify_keys(
         &self,
         request: Request<tonic::Streaming<pb::StreamVerifyKeysRequest>>,
     ) -> Result<Response<Self::StreamVerifyKeysStream>, Status> {
-        super::verify::stream::stream_verify_keys(self, request, super::verify::stream::Answered::message)
+        let (caller, messages) = admitted_stream(request)?;
+        let mut last = LastQuery::default();
+        let said = messages.map(move |message| message.map(|message| Said::of(message, &mut last)));
+        Ok(stream_verify_keys::<Messages>(self, caller, said))
     }
 }
 

@@ -47,6 +47,38 @@ where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,
 {
+    watched(desk, caller, capability, messages).map(|admitted| {
+        let (caller, message) = admitted?;
+        let message = message.map_err(|status| status::of_foreign(&status))?;
+        Ok((caller, message))
+    })
+}
+
+/// The same for messages that are looked at together, up to so many of those that have come, with their caller as they
+/// are then. What could not be read is the last that comes.
+pub(super) fn admissions_together<M, S>(
+    desk: &Desk,
+    caller: Caller,
+    capability: Capability,
+    messages: S,
+    most: usize,
+) -> impl Stream<Item = Result<(Arc<Caller>, Vec<Result<M, Status>>), Error>> + Send + use<M, S>
+where
+    M: Send,
+    S: Stream<Item = Result<M, Status>> + Send + Unpin,
+{
+    watched(desk, caller, capability, messages.ready_chunks(most))
+}
+
+fn watched<S>(
+    desk: &Desk,
+    caller: Caller,
+    capability: Capability,
+    messages: S,
+) -> impl Stream<Item = Result<(Arc<Caller>, S::Item), Error>> + Send + use<S>
+where
+    S: Stream<Item: Send> + Send + Unpin,
+{
     let Desk { ostiary, closing, .. } = desk.clone();
     let caller = Arc::new(caller);
     stream::try_unfold(Watch { ostiary, closing, caller, capability, messages }, |mut watch| async move {
@@ -108,9 +140,9 @@ struct Watch<S> {
     messages: S,
 }
 
-impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
+impl<S: Stream + Unpin> Watch<S> {
     /// The next message, once its caller has been let in for it.
-    async fn next(&mut self) -> Result<Option<M>, Error> {
+    async fn next(&mut self) -> Result<Option<S::Item>, Error> {
         loop {
             if self.closing.is_cancelled() {
                 return Err(Error::ShuttingDown);
@@ -137,9 +169,8 @@ impl<M, S: Stream<Item = Result<M, Status>> + Unpin> Watch<S> {
     }
 
     /// A message, once its caller has been let in for it.
-    async fn admit(&mut self, message: Option<Result<M, Status>>) -> Result<Option<M>, Error> {
+    async fn admit(&mut self, message: Option<S::Item>) -> Result<Option<S::Item>, Error> {
         let Some(message) = message else { return Ok(None) };
-        let message = message.map_err(|status| status::of_foreign(&status))?;
         let changed = self.ostiary.readmit(&self.caller, self.capability).await?;
         self.now_as(changed);
         Ok(Some(message))

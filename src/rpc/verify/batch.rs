@@ -12,7 +12,9 @@ use crate::service::caller::Caller;
 use crate::service::usage::Bill;
 use crate::service::verify::Verification;
 
-use super::{Answer, Asked, Item, LastQuery, TOGETHER, in_time, shown};
+use super::questions::LastQuery;
+use super::wording::Wording;
+use super::{Answer, Asked, Item, TOGETHER, in_time, shown};
 
 /// Questions in one call.
 pub(super) const REQUESTS_MAX: usize = 1_000;
@@ -25,7 +27,7 @@ pub(in crate::rpc) async fn batch_verify_keys(
     desk: &Desk,
     request: Request<pb::BatchVerifyKeysRequest>,
 ) -> Result<Response<pb::BatchVerifyKeysResponse>, Status> {
-    let (caller, request) = admitted(request)?;
+    let (caller, pb::BatchVerifyKeysRequest { mut requests }) = admitted(request)?;
     let result = |answer| {
         let outcome = match answer {
             Ok(answer) => Outcome::Verdict(Box::new(shown(answer))),
@@ -33,7 +35,8 @@ pub(in crate::rpc) async fn batch_verify_keys(
         };
         pb::BatchVerifyKeysResult { result: Some(outcome) }
     };
-    let Done { answer: results, revision } = all_verified(desk, &caller, request, result).await?;
+    let wordings = requests.iter_mut().map(Wording::of);
+    let Done { answer: results, revision } = all_verified(desk, &caller, wordings, result).await?;
     Ok(Response::new(pb::BatchVerifyKeysResponse { meta: meta(&caller, revision), results }))
 }
 
@@ -49,11 +52,10 @@ pub(super) fn too_many() -> Error {
 pub(super) async fn all_verified<T>(
     desk: &Desk,
     caller: &Caller,
-    request: pb::BatchVerifyKeysRequest,
+    mut wordings: impl ExactSizeIterator<Item = Wording<'_>>,
     mut put: impl FnMut(Result<Verification, Error>) -> T,
 ) -> Result<Done<Vec<T>>, Error> {
-    let pb::BatchVerifyKeysRequest { requests } = request;
-    if !(1..=REQUESTS_MAX).contains(&requests.len()) {
+    if !(1..=REQUESTS_MAX).contains(&wordings.len()) {
         return Err(too_many());
     }
     let mut newest = desk.ostiary.head();
@@ -66,16 +68,15 @@ pub(super) async fn all_verified<T>(
         }
         Err(error) => put(Err(error)),
     };
-    let mut answers: Vec<Option<T>> = Vec::with_capacity(requests.len());
+    let mut answers: Vec<Option<T>> = Vec::with_capacity(wordings.len());
     let mut pending = Vec::new();
     let (mut last, mut bill) = (LastQuery::default(), Bill::of(caller));
-    let mut requests = requests.into_iter();
-    while requests.len() > 0 {
+    while wordings.len() > 0 {
         if answers.len() % BETWEEN_YIELDS == BETWEEN_YIELDS - TOGETHER {
             tokio::task::yield_now().await;
         }
-        let some = requests.by_ref().take(TOGETHER);
-        let some: Vec<Result<Asked, Error>> = some.map(|request| Asked::read(request, &mut last)).collect();
+        let some = wordings.by_ref().take(TOGETHER);
+        let some: Vec<Result<Asked, Error>> = some.map(|wording| Asked::read(wording, &mut last)).collect();
         let questions = some.iter().flatten().map(|asked| (caller, &asked.question));
         let (sought, now) = desk.ostiary.approach(questions);
         let mut sought = sought.into_iter();

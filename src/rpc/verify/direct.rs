@@ -28,8 +28,9 @@ use crate::service::verify::{Verification, VerifyQuestion};
 use crate::service::{Done, Revision};
 
 use super::batch::{REQUESTS_MAX, all_verified, too_many};
-use super::wire::{nested_verdict, put_message, put_meta, put_verdict};
-use super::{LastQuery, TAGS_MAX, question};
+use super::questions::{LastQuery, TAGS_MAX, question};
+use super::wire::{PREFIX, nested_verdict, put_message, put_meta, put_verdict};
+use super::wording::Wording;
 
 /// The methods that are answered here.
 #[derive(Clone, Copy)]
@@ -51,8 +52,6 @@ impl Method {
     }
 }
 
-/// Bytes before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 /// Bytes that the answer about one key has, rarely more.
 const ONE_LENGTH: usize = 320;
 /// Bytes that stand before answers, rarely more.
@@ -64,7 +63,7 @@ const RATE_LIMITS: u32 = 9;
 const TAGS: u32 = 10;
 /// Entries of those lists.
 const LISTED_MAX: usize = LIMITS_MAX + TAGS_MAX;
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// What became of a call.
 pub(in crate::rpc) enum Outcome<B: http_body::Body> {
@@ -85,33 +84,23 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let (head, body) = request.into_parts();
-    let (message, begun) = match head.headers.get(ENCODING).is_none_or(|encoding| encoding == "identity") {
-        true => only_message(body).await,
-        false => (None, Begun { begun: VecDeque::new(), rest: body }),
+    let (message, begun) = match is_compressed(&head.headers) {
+        false => only_message(body).await,
+        true => (None, Begun { begun: VecDeque::new(), rest: body }),
     };
     let answer = match (message, method) {
-        (Some(message), Method::One) if lists(&message) > LISTED_MAX => return Err(too_much_listed()),
-        (Some(message), Method::One) => match pb::VerifyKeyRequest::decode(message) {
-            Ok(request) => Some(match one_at_hand(desk, caller, request)? {
-                Told::Now(answer) => answer,
-                Told::Later(later) => Box::pin(one(desk, caller, later)).await?,
-            }),
-            Err(_) => None,
+        (Some(message), Method::One) => match told(desk, caller, message)? {
+            Some(Told::Now(answer)) => Some(answer),
+            Some(Told::Later(later)) => Some(Box::pin(one(desk, caller, later)).await?),
+            None => None,
         },
-        (Some(message), Method::Many) => {
-            let Entries { questions, listed } = entries(&message, REQUESTS);
-            if questions > REQUESTS_MAX {
-                return Err(too_many());
-            }
-            if listed > REQUESTS_MAX * LISTED_MAX {
-                return Err(too_much_listed());
-            }
-            let mut request = pb::BatchVerifyKeysRequest { requests: Vec::with_capacity(questions) };
-            match request.merge(message) {
-                Ok(()) => Some(Box::pin(many(desk, caller, request)).await?),
-                Err(_) => None,
-            }
-        }
+        (Some(message), Method::Many) => match Wording::plain_batch(&message) {
+            Some(wordings) => Some(Box::pin(many(desk, caller, wordings.into_iter())).await?),
+            None => match decoded_batch(message.clone())? {
+                Some(mut requests) => Some(Box::pin(many(desk, caller, requests.iter_mut().map(Wording::of))).await?),
+                None => None,
+            },
+        },
         (None, _) => None,
     };
     let Some(mut answer) = answer else {
@@ -122,6 +111,11 @@ where
     let mut response = Response::new(Body::new(Whole { message: Some(answer.into()), ended: false }));
     response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
     Ok(Outcome::Answered(response))
+}
+
+/// Whether messages may be compressed.
+pub(in crate::rpc) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
 /// Room for the prefix and what follows.
@@ -147,9 +141,34 @@ enum Later {
     Held(Done<Verification>, Option<Held>),
 }
 
+/// What is told of the key that a message asks about. None if it can't be read.
+fn told(desk: &Desk, caller: &Caller, message: Bytes) -> Result<Option<Told>, Error> {
+    if let Some(wording) = Wording::plain(&message) {
+        return one_at_hand(desk, caller, wording).map(Some);
+    }
+    if lists(&message) > LISTED_MAX {
+        return Err(too_much_listed());
+    }
+    let Ok(mut request) = pb::VerifyKeyRequest::decode(message) else { return Ok(None) };
+    one_at_hand(desk, caller, Wording::of(&mut request)).map(Some)
+}
+
+/// The questions of a message. None if it can't be read.
+fn decoded_batch(message: Bytes) -> Result<Option<Vec<pb::VerifyKeyRequest>>, Error> {
+    let Entries { questions, listed } = entries(&message, REQUESTS);
+    if questions > REQUESTS_MAX {
+        return Err(too_many());
+    }
+    if listed > REQUESTS_MAX * LISTED_MAX {
+        return Err(too_much_listed());
+    }
+    let mut request = pb::BatchVerifyKeysRequest { requests: Vec::with_capacity(questions) };
+    Ok(request.merge(message).is_ok().then_some(request.requests))
+}
+
 /// The answer about one key, as far as that can be told without waiting.
-fn one_at_hand(desk: &Desk, caller: &Caller, request: pb::VerifyKeyRequest) -> Result<Told, Error> {
-    let (question, min_revision) = question(request, &mut LastQuery::default())?;
+fn one_at_hand(desk: &Desk, caller: &Caller, wording: Wording<'_>) -> Result<Told, Error> {
+    let (question, min_revision) = question(wording, &mut LastQuery::default())?;
     let Some(done) = desk.ostiary.verify_at_hand(&mut Bill::of(caller), &question, min_revision) else {
         return Ok(Told::Later(Box::new(Later::Question(question, min_revision))));
     };
@@ -182,10 +201,14 @@ fn about_one(caller: &Caller, done: Done<Verification>) -> Vec<u8> {
     message
 }
 
-async fn many(desk: &Desk, caller: &Caller, request: pb::BatchVerifyKeysRequest) -> Result<Vec<u8>, Error> {
+async fn many(
+    desk: &Desk,
+    caller: &Caller,
+    wordings: impl ExactSizeIterator<Item = Wording<'_>>,
+) -> Result<Vec<u8>, Error> {
     let request_id = &caller.call.request_id;
     // Answers are written as they come, which need not be their order; what stands before them is known last.
-    let mut written = Vec::with_capacity(ONE_LENGTH * request.requests.len());
+    let mut written = Vec::with_capacity(ONE_LENGTH * wordings.len());
     let put = |answer| {
         let start = written.len();
         nested_verdict(&mut written, 2, |written| match answer {
@@ -194,7 +217,7 @@ async fn many(desk: &Desk, caller: &Caller, request: pb::BatchVerifyKeysRequest)
         });
         start..written.len()
     };
-    let Done { answer: places, revision } = all_verified(desk, caller, request, put).await?;
+    let Done { answer: places, revision } = all_verified(desk, caller, wordings, put).await?;
     let mut message = room(META_LENGTH + written.len());
     put_meta(&mut message, request_id, revision);
     places.into_iter().for_each(|place| message.extend_from_slice(&written[place]));
@@ -291,6 +314,13 @@ fn whole(frame: &Bytes) -> Option<Bytes> {
     fits.then(|| frame.slice(PREFIX..))
 }
 
+/// The trailers of a call that went well.
+pub(super) fn good_end() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
 /// A message and a good end.
 struct Whole {
     message: Option<Bytes>,
@@ -307,9 +337,7 @@ impl http_body::Body for Whole {
             None if self.ended => None,
             None => {
                 self.ended = true;
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("0"));
-                Some(Frame::trailers(trailers))
+                Some(Frame::trailers(good_end()))
             }
         };
         Poll::Ready(next.map(Ok))

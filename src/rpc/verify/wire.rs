@@ -14,10 +14,23 @@ use crate::service::windows::Standing;
 
 use super::{code, shown};
 
+/// Bytes before each message: whether it is compressed, and its length.
+pub(super) const PREFIX: usize = 5;
 /// The length of a message whose length is not known yet takes this many bytes until it turns out to need more, or less.
 const LENGTH_GUESS: usize = 1;
 /// The same for an answer about a key.
 const VERDICT_LENGTH_GUESS: usize = 2;
+
+/// Writes one of several messages, which `fill` writes, with what stands before it.
+pub(super) fn put_framed(buffer: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = buffer.len();
+    buffer.resize(start + PREFIX, 0);
+    fill(buffer);
+    let (prefix, message) = buffer[start..].split_at_mut(PREFIX);
+    // Answers are a few hundred bytes long.
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    prefix[1..].copy_from_slice(&length.to_be_bytes());
+}
 
 /// Writes `meta`, the first field of every answer.
 pub(super) fn put_meta(buffer: &mut Vec<u8>, request_id: &str, revision: Revision) {
