@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::service::caller::Caller;
 use crate::service::usage::Bill;
-use crate::service::verify::{Detail, LimitOutcome, Sought, Verification, VerifiedKey, VerifyQuestion, WholeKey};
+use crate::service::verify::{Detail, LimitOutcome, Remembered, Verification, VerifiedKey, VerifyQuestion, WholeKey};
 use crate::service::windows::Standing;
 use crate::service::{Done, Revision};
 
@@ -85,9 +85,9 @@ impl Asked {
         Ok(Self { question, min_revision })
     }
 
-    /// The answer of that moment, if it is at hand where it is to be sought.
-    fn answer(self, desk: &Desk, bill: &mut Bill<'_>, sought: Option<&Sought>, now: Timestamp) -> Answer {
-        match desk.ostiary.verify_sought(bill, &self.question, sought, now, self.min_revision) {
+    /// The answer of that moment, if what is remembered is enough for one.
+    fn answer(self, desk: &Desk, bill: &mut Bill<'_>, remembered: Option<&Remembered>, now: Timestamp) -> Answer {
+        match desk.ostiary.verify_remembered(bill, &self.question, remembered, now, self.min_revision) {
             Some(done) => Answer::Ready(done.map(|done| item(desk, bill.caller(), &self.question, done))),
             None => Answer::Pending(self),
         }

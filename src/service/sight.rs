@@ -387,8 +387,8 @@ impl<'a> Sight<'a> {
 }
 
 /// What is remembered all together: no look at the store is needed, and nothing is waited for.
-pub(super) struct AtHand {
-    pub holder: Seen<Holder>,
+pub(super) struct AtHand<'h> {
+    pub holder: &'h Seen<Holder>,
     /// Present.
     pub setting: Guard<Option<Arc<Setting>>>,
     pub identity: Option<Seen<Identity>>,
@@ -412,11 +412,9 @@ impl Memory {
 
     /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
     /// together.
-    pub(super) fn at_hand(&self, home: &Seen<Workspace>, sought: &Sought) -> Option<AtHand> {
+    pub(super) fn at_hand<'h>(&self, home: &Seen<Workspace>, holder: &'h Seen<Holder>) -> Option<AtHand<'h>> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
-        let holder = self.keys.get(sought)?;
-        holder.record.bring_counts();
         let card = &holder.record.card;
         // Millions of keys share it: it is looked at without being claimed.
         let setting = holder.record.group.setting.load();
@@ -446,16 +444,34 @@ impl Memory {
 
 /// Those of many keys that are about to be looked at, in turn.
 impl Memory {
-    /// What to look for; nothing where a secret can lead to no key.
-    pub(super) fn seek(&self, home: &Workspace, secret: &Secret) -> Option<Sought> {
-        place_of(home, secret).map(|place| self.keys.seek(place))
+    /// What is remembered of the keys that these secrets lead to, if there are any, whether or not it still counts. What
+    /// it takes to look at them comes from main memory all together.
+    pub(super) fn remembered<'q>(
+        &self,
+        questions: impl Iterator<Item = (&'q Workspace, &'q Secret)>,
+    ) -> Vec<Option<Seen<Holder>>> {
+        let seek = |(home, secret)| self.seek(home, secret);
+        let sought: Vec<Option<Sought>> = questions.map(seek).collect();
+        sought.iter().flatten().for_each(|sought| self.keys.bring_slot(sought));
+        sought.iter().flatten().for_each(|sought| self.keys.bring_entry(sought));
+        let take = |sought: &Option<Sought>| {
+            let holder = self.keys.take(sought.as_ref()?)?;
+            holder.record.bring_counts();
+            Some(holder)
+        };
+        sought.iter().map(take).collect()
     }
 
-    /// Brings what it takes to look at these keys from main memory, all of it together.
-    pub(super) fn bring<'s>(&self, sought: impl Iterator<Item = &'s Sought> + Clone) {
-        sought.clone().for_each(|sought| self.keys.bring_slot(sought));
-        sought.clone().for_each(|sought| self.keys.bring_entry(sought));
-        sought.for_each(|sought| self.keys.bring_rest(sought, Holder::bring_counts));
+    /// The same for one.
+    pub(super) fn remembered_one(&self, home: &Workspace, secret: &Secret) -> Option<Seen<Holder>> {
+        let holder = self.keys.take(&self.seek(home, secret)?)?;
+        holder.record.bring_counts();
+        Some(holder)
+    }
+
+    /// What to look for; nothing where a secret can lead to no key.
+    fn seek(&self, home: &Workspace, secret: &Secret) -> Option<Sought> {
+        place_of(home, secret).map(|place| self.keys.seek(place))
     }
 }
 

@@ -9,6 +9,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::caller::Caller;
+use super::credits::Reservation;
+use super::identities::CountedIdentity;
+use super::sight::{AtHand, Holder, Seen};
+use super::usage::Bill;
+use super::windows::Standing;
+use super::{Done, Ostiary, Revision};
 use crate::domain::capability::Capability;
 use crate::domain::credits::Uses;
 use crate::domain::id::{ApiId, KeyId};
@@ -20,15 +27,6 @@ use crate::domain::query::Query;
 use crate::domain::secret::Secret;
 use crate::domain::time::{Expiry, Timestamp};
 use crate::error::Error;
-pub use crate::store::shelf::Sought;
-
-use super::caller::Caller;
-use super::credits::Reservation;
-use super::identities::CountedIdentity;
-use super::sight::AtHand;
-use super::usage::Bill;
-use super::windows::Standing;
-use super::{Done, Ostiary, Revision};
 
 mod gathering;
 mod judging;
@@ -128,6 +126,10 @@ pub struct WholeKey {
     pub identity: Option<CountedIdentity>,
 }
 
+/// What is remembered of the key that a question is about, if anything is. Whether it still counts is seen when the
+/// question is answered.
+pub struct Remembered(Option<Seen<Holder>>);
+
 impl Ostiary {
     /// Whether a key is good for what is asked.
     ///
@@ -182,28 +184,28 @@ impl Ostiary {
         question: &VerifyQuestion,
         min_revision: Option<Revision>,
     ) -> Option<Result<Done<Verification>, Error>> {
-        let sought = self.memory.seek(&bill.caller().workspace.record, &question.secret);
-        self.verify_sought(bill, question, sought.as_ref(), self.world.now(), min_revision)
+        let secret = &question.secret;
+        let remembered = Remembered(self.memory.remembered_one(&bill.caller().workspace.record, secret));
+        self.verify_remembered(bill, question, Some(&remembered), self.world.now(), min_revision)
     }
 
-    /// Begins to look for what several questions are about: what that takes is brought from memory together, so there
-    /// should be tens of them rather than hundreds. Tells where to look for each, and the moment of which to tell.
-    pub fn approach<'q>(
+    /// What is remembered of the keys that several questions are about: it is brought from memory together, so there
+    /// should be tens of them rather than hundreds. Tells the moment as well of which to tell.
+    pub fn remembered<'q>(
         &self,
         questions: impl Iterator<Item = (&'q Caller, &'q VerifyQuestion)>,
-    ) -> (Vec<Option<Sought>>, Timestamp) {
-        let seek = |caller: &Caller, secret| self.memory.seek(&caller.workspace.record, secret);
-        let sought: Vec<_> = questions.map(|(caller, question)| seek(caller, &question.secret)).collect();
-        self.memory.bring(sought.iter().flatten());
-        (sought, self.world.now())
+    ) -> (Vec<Remembered>, Timestamp) {
+        let sought = questions.map(|(caller, question)| (&caller.workspace.record, &question.secret));
+        let remembered = self.memory.remembered(sought);
+        (remembered.into_iter().map(Remembered).collect(), self.world.now())
     }
 
-    /// The same as [`verify_at_hand`](Self::verify_at_hand), where to look and the moment being known.
-    pub fn verify_sought(
+    /// The same as [`verify_at_hand`](Self::verify_at_hand), what is remembered of the key and the moment being known.
+    pub fn verify_remembered(
         &self,
         bill: &mut Bill<'_>,
         question: &VerifyQuestion,
-        sought: Option<&Sought>,
+        remembered: Option<&Remembered>,
         now: Timestamp,
         min_revision: Option<Revision>,
     ) -> Option<Result<Done<Verification>, Error>> {
@@ -215,7 +217,7 @@ impl Ostiary {
             return None;
         }
         let home = &caller.workspace;
-        let at_hand = self.memory.at_hand(home, sought?)?;
+        let at_hand = self.memory.at_hand(home, remembered?.0.as_ref()?)?;
         let AtHand { holder, setting, identity, meter, revision } = &at_hand;
         let facts = Facts::new(&home.record, holder, setting.as_ref()?, identity.as_ref(), meter.as_ref());
         let revision = *revision;

@@ -20,8 +20,8 @@ use super::marks::Marks;
 /// Parts with a lock of their own.
 const SHARDS: usize = 256;
 /// What a record costs besides its own size: on average its share of the table, which is three eighths to three quarters
-/// full, and the counts of those who hold on to it.
-const OVERHEAD: usize = 48;
+/// full, the counts of those who hold on to it, and what the allocator rounds up.
+const OVERHEAD: usize = 64;
 /// Places that a part has at first.
 const AT_FIRST: usize = 16;
 /// Weights are counted in pieces of so many bytes.
@@ -125,13 +125,14 @@ impl<R: Placed> Shelf<R> {
         shard.alike(sought.short()).for_each(|(_, slot)| slot.bring());
     }
 
-    /// Asks for the mark, and shows the record to somebody who will ask for what else it leads to.
-    pub fn bring_rest(&self, sought: &Sought, rest: impl FnOnce(&R)) {
-        let shard = self.shard(sought);
-        if let Some((_, slot)) = shard.alike(sought.short()).find(|(_, slot)| slot.entry.record.is_at(&sought.place)) {
-            self.marks.bring(slot.entry.spot);
-            rest(&slot.entry.record);
-        }
+    /// The record, if it is remembered, whether or not it still counts, and asks for its mark, which says so.
+    pub fn take(&self, sought: &Sought) -> Option<Arc<Entry<R>>> {
+        let mut shard = self.shard(sought);
+        let at = shard.position(sought)?;
+        let slot = shard.slots[at].as_mut()?;
+        slot.asked = true;
+        self.marks.bring(slot.entry.spot);
+        Some(Arc::clone(&slot.entry))
     }
 
     /// The record, if it is remembered and still counts.

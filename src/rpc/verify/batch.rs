@@ -78,11 +78,11 @@ pub(super) async fn all_verified<T>(
         let some = wordings.by_ref().take(TOGETHER);
         let some: Vec<Result<Asked, Error>> = some.map(|wording| Asked::read(wording, &mut last)).collect();
         let questions = some.iter().flatten().map(|asked| (caller, &asked.question));
-        let (sought, now) = desk.ostiary.approach(questions);
-        let mut sought = sought.into_iter();
+        let (remembered, now) = desk.ostiary.remembered(questions);
+        let mut remembered = remembered.iter();
         for asked in some {
             let answer = match asked {
-                Ok(asked) => asked.answer(desk, &mut bill, sought.next().flatten().as_ref(), now),
+                Ok(asked) => asked.answer(desk, &mut bill, remembered.next(), now),
                 Err(error) => Answer::Ready(Err(error)),
             };
             match answer {

@@ -205,11 +205,11 @@ impl<T: Telling> Conversation<T> {
             }
         }
         let asked = questions.iter().filter_map(|(_, asked)| Some((&**caller, &asked.as_ref().ok()?.question)));
-        let (sought, now) = self.desk.ostiary.approach(asked);
-        let (mut sought, mut bill) = (sought.into_iter(), Bill::of(caller));
+        let (remembered, now) = self.desk.ostiary.remembered(asked);
+        let (mut remembered, mut bill) = (remembered.iter(), Bill::of(caller));
         for (correlation_id, asked) in questions {
             let answer = match asked {
-                Ok(asked) => asked.answer(&self.desk, &mut bill, sought.next().flatten().as_ref(), now),
+                Ok(asked) => asked.answer(&self.desk, &mut bill, remembered.next(), now),
                 Err(error) => Answer::Ready(Err(error)),
             };
             self.tell(caller, correlation_id, answer);
