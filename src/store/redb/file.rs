@@ -13,7 +13,7 @@ use ::redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend,
 
 use super::super::{Failure, Revision};
 use super::RedbOptions;
-use super::source::{Backends, OneFile, Purpose, Source, unheld};
+use super::source::{Backends, OneFile, Opening, Purpose, Source, unheld};
 
 /// The arrangement of rows in the file. A file with a higher number is refused.
 pub const FORMAT_VERSION: u64 = 1;
@@ -58,9 +58,9 @@ impl Opener {
     }
 
     fn open_trusting(&mut self, purpose: Purpose) -> Result<Opened, Failure> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(self.options.cache_bytes).set_check_integrity_on_open(self.options.check_integrity);
-        let database = self.source.open(&builder, purpose).map_err(|error| self.failure(error))?;
+        let RedbOptions { cache_bytes, check_integrity, .. } = self.options;
+        let opening = Opening { purpose, cache_bytes, check_integrity };
+        let database = self.source.open(opening).map_err(|error| self.failure(error))?;
         if purpose == Purpose::Begin && self.is_new(&database)? {
             initialise(&database, self.options.epoch_if_new).map_err(|error| self.failure(error))?;
         }

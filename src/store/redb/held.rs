@@ -55,12 +55,18 @@ impl Held {
 
     /// Begins the next opening, for which all that earlier ones remember of the file is forgotten.
     pub(super) fn turn(self: &Arc<Self>) -> io::Result<Turn> {
-        let number = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
-        if number > 1 {
+        let turn = self.next_turn();
+        if turn.number > 1 {
             forget_cached(&self.file)?;
         }
         self.sums.clear();
-        Ok(Turn { held: Arc::clone(self), number })
+        Ok(turn)
+    }
+
+    /// Begins the next opening, for which all that the last one remembers of the file still holds.
+    pub(super) fn next_turn(self: &Arc<Self>) -> Turn {
+        let number = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
+        Turn { held: Arc::clone(self), number }
     }
 
     /// Whether what is written now would be found at the next start, and has room. Costs next to nothing.

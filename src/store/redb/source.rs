@@ -22,10 +22,51 @@ pub(super) enum Purpose {
     Read,
 }
 
+/// Bytes of pages that are kept while a store is checked. Each is read once or twice, far apart: to keep them and to
+/// forget them again took half of the time.
+const KEPT_WHILE_CHECKED: usize = 1 << 20;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    pub(super) purpose: Purpose,
+    /// Bytes of pages that are kept in memory.
+    pub(super) cache_bytes: usize,
+    /// Whether every page is read and compared with its checksum.
+    pub(super) check_integrity: bool,
+}
+
+impl Opening {
+    fn builder(self) -> Builder {
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(self.check_integrity);
+        builder
+    }
+
+    /// Opens the database in these bytes, which `again` gives once more.
+    fn open<B: StorageBackend>(
+        self,
+        bytes: B,
+        again: impl FnOnce() -> io::Result<B>,
+    ) -> Result<Database, ::redb::Error> {
+        match self.purpose {
+            // What opening writes is kept in memory: it must be open from then on.
+            Purpose::Read => Ok(self.builder().create_with_backend(Shadow::over(bytes)?)?),
+            Purpose::Begin | Purpose::GoOn if !self.check_integrity => Ok(self.builder().create_with_backend(bytes)?),
+            Purpose::Begin | Purpose::GoOn => {
+                let checking = Self { cache_bytes: KEPT_WHILE_CHECKED, ..self };
+                checking.builder().create_with_backend(bytes)?.close()?;
+                let checked = Self { check_integrity: false, ..self };
+                Ok(checked.builder().create_with_backend(again()?)?)
+            }
+        }
+    }
+}
+
 /// Gives the bytes of one store, again and again.
 pub(super) trait Source: Send {
     /// Opens the database in them.
-    fn open(&mut self, builder: &Builder, purpose: Purpose) -> Result<Database, ::redb::Error>;
+    fn open(&mut self, opening: Opening) -> Result<Database, ::redb::Error>;
 
     /// Whether what is written now would last and has room, as far as that can be told at once.
     fn look(&self) -> io::Result<()>;
@@ -55,19 +96,20 @@ impl OneFile {
 }
 
 impl Source for OneFile {
-    fn open(&mut self, builder: &Builder, purpose: Purpose) -> Result<Database, ::redb::Error> {
-        if purpose == Purpose::Begin && !self.path.try_exists()? {
-            make(builder, &self.path, self.epoch_if_new)?;
+    fn open(&mut self, opening: Opening) -> Result<Database, ::redb::Error> {
+        if opening.purpose == Purpose::Begin && !self.path.try_exists()? {
+            make(&opening.builder(), &self.path, self.epoch_if_new)?;
         }
         let held = match self.held.take() {
             Some(held) => held,
             None => Held::take(&self.path)?,
         };
-        let turn = self.held.insert(held).turn()?;
+        let held = self.held.insert(held);
+        let turn = held.turn()?;
         if turn.len()? == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty").into());
         }
-        open(builder, turn, purpose)
+        opening.open(turn, || Ok(held.next_turn()))
     }
 
     fn look(&self) -> io::Result<()> {
@@ -89,8 +131,8 @@ impl Source for OneFile {
 pub(super) struct Backends<F>(pub(super) F);
 
 impl<B: StorageBackend, F: Fn() -> io::Result<B> + Send> Source for Backends<F> {
-    fn open(&mut self, builder: &Builder, purpose: Purpose) -> Result<Database, ::redb::Error> {
-        open(builder, (self.0)()?, purpose)
+    fn open(&mut self, opening: Opening) -> Result<Database, ::redb::Error> {
+        opening.open((self.0)()?, &self.0)
     }
 
     fn look(&self) -> io::Result<()> {
@@ -108,13 +150,6 @@ impl<B: StorageBackend, F: Fn() -> io::Result<B> + Send> Source for Backends<F> 
     fn let_go(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn open(builder: &Builder, backend: impl StorageBackend, purpose: Purpose) -> Result<Database, ::redb::Error> {
-    Ok(match purpose {
-        Purpose::Begin | Purpose::GoOn => builder.create_with_backend(backend)?,
-        Purpose::Read => builder.create_with_backend(Shadow::over(backend)?)?,
-    })
 }
 
 /// A new file, before it is anybody's store.
