@@ -118,7 +118,7 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + Sync,
     {
-        if request.uri().path() == verify::plain::PATH && !verify::direct::is_compressed(request.headers()) {
+        if request.uri().path() == verify::plain::PATH && !verify::whole::is_compressed(request.headers()) {
             let answer = verify::plain::answer(&self.desk, request);
             return answer.unwrap_or_else(|status| status.into_http());
         }

@@ -230,15 +230,16 @@ async fn open(config: &Config) -> Result<(Arc<Ostiary>, Arc<World>), ServeError>
 struct Memory {
     /// For records, decoded.
     records: u64,
-    /// For pages of the store, which a record is found in that is not remembered.
+    /// For pages of the store, which a record is found in that is not remembered, besides what the allocator rounds up.
     pages: u64,
 }
 
 impl Memory {
     fn split(mib: u32) -> Self {
         let bytes = u64::from(mib) << 20;
-        let pages = bytes / 3;
-        Self { records: bytes - pages, pages }
+        let for_pages = bytes / 3;
+        // A page of 4 KiB and what stands before it takes 5 KiB of the allocator's.
+        Self { records: bytes - for_pages, pages: for_pages / 5 * 4 }
     }
 }
 

@@ -149,6 +149,26 @@ mod tests {
 
     use super::*;
 
+    /// Numbers on both sides of what two of them can be to be multiplied in 64 bits.
+    fn any_size() -> impl Strategy<Value = u64> {
+        (any::<u64>(), 0_u32..64).prop_map(|(number, shift)| number >> shift)
+    }
+
+    proptest! {
+        #[test]
+        fn large_numbers_are_divided_like_small_ones(
+            (count, part, whole, room) in (any_size(), any_size(), any_size(), any_size()),
+        ) {
+            let (whole, wide) = (whole.max(1), |number: u64| u128::from(number));
+            let expected = wide(count) * wide(part) / wide(whole);
+            prop_assert_eq!(weighted(count, part, whole), u64::try_from(expected).unwrap_or(u64::MAX));
+            if count > room {
+                let part = ((wide(room) + 1) * wide(whole) - 1) / wide(count);
+                prop_assert_eq!(wide(fading(count, room, whole)), wide(whole) - part.min(wide(whole)));
+            }
+        }
+    }
+
     const SPAN: Duration = Duration::from_millis(1_000);
 
     fn at(millis: u64) -> Timestamp {

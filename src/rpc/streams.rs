@@ -47,7 +47,7 @@ where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,
 {
-    watched(desk, caller, capability, messages).map(|admitted| {
+    watched(desk, caller, capability, until_error(messages)).map(|admitted| {
         let (caller, message) = admitted?;
         let message = message.map_err(|status| status::of_foreign(&status))?;
         Ok((caller, message))
@@ -55,7 +55,7 @@ where
 }
 
 /// The same for messages that are looked at together, up to so many of those that have come, with their caller as they
-/// are then. What could not be read is the last that comes.
+/// are then. If one could not be read, that is the last that comes.
 pub(super) fn admissions_together<M, S>(
     desk: &Desk,
     caller: Caller,
@@ -67,7 +67,21 @@ where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,
 {
-    watched(desk, caller, capability, messages.ready_chunks(most))
+    watched(desk, caller, capability, until_error(messages).ready_chunks(most))
+}
+
+/// Messages up to the first that can't be read. What a stream of tonic's gives after that begins somewhere within it, where
+/// whoever has written it may have put something that looks like a message.
+fn until_error<M, S>(messages: S) -> impl Stream<Item = Result<M, Status>> + Send + Unpin + use<M, S>
+where
+    M: Send,
+    S: Stream<Item = Result<M, Status>> + Send + Unpin,
+{
+    messages.scan(false, |failed, message| {
+        let told = (!*failed).then_some(message);
+        *failed = matches!(told, Some(Err(_)));
+        ready(told)
+    })
 }
 
 fn watched<S>(

@@ -24,6 +24,7 @@ pub(super) mod direct;
 pub(super) mod plain;
 pub(super) mod questions;
 pub(super) mod stream;
+pub(super) mod whole;
 mod wire;
 pub(super) mod wording;
 

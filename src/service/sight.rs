@@ -415,6 +415,11 @@ impl Memory {
     pub(super) fn at_hand<'h>(&self, home: &Seen<Workspace>, holder: &'h Seen<Holder>) -> Option<AtHand<'h>> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
+        if !holder.holds(marks) {
+            // Whoever reads it anew puts it in this place; if it is gone for good, nobody does.
+            self.keys.let_go(&self.keys.seek(holder.record.place), holder);
+            return None;
+        }
         let card = &holder.record.card;
         // Millions of keys share it: it is looked at without being claimed.
         let setting = holder.record.group.setting.load();

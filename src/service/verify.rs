@@ -9,13 +9,6 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::caller::Caller;
-use super::credits::Reservation;
-use super::identities::CountedIdentity;
-use super::sight::{AtHand, Holder, Seen};
-use super::usage::Bill;
-use super::windows::Standing;
-use super::{Done, Ostiary, Revision};
 use crate::domain::capability::Capability;
 use crate::domain::credits::Uses;
 use crate::domain::id::{ApiId, KeyId};
@@ -27,6 +20,14 @@ use crate::domain::query::Query;
 use crate::domain::secret::Secret;
 use crate::domain::time::{Expiry, Timestamp};
 use crate::error::Error;
+
+use super::caller::Caller;
+use super::credits::Reservation;
+use super::identities::CountedIdentity;
+use super::sight::{AtHand, Holder, Seen};
+use super::usage::Bill;
+use super::windows::Standing;
+use super::{Done, Ostiary, Revision};
 
 mod gathering;
 mod judging;

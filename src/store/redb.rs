@@ -115,8 +115,8 @@ impl RedbEngine {
         Self::start(Opener::path(options))
     }
 
-    /// Opens what the backends stand for. Asked for a new one each time the store is opened, again after an I/O error;
-    /// `options.path` only names it in messages.
+    /// Opens what the backends stand for. Asked for a new one, of the same bytes, each time the store is opened, again
+    /// after an I/O error, and twice each time if it is checked; `options.path` only names it in messages.
     pub fn with_backend<B: StorageBackend>(
         options: RedbOptions,
         backends: impl Fn() -> io::Result<B> + Send + 'static,

@@ -146,6 +146,16 @@ impl<R: Placed> Shelf<R> {
         holds.then(|| Arc::clone(&slot.entry))
     }
 
+    /// Forgets a record that no longer counts.
+    pub fn let_go(&self, sought: &Sought, entry: &Arc<Entry<R>>) {
+        let mut shard = self.shard(sought);
+        let at = shard.position(sought);
+        let it = at.filter(|at| shard.slots[*at].as_ref().is_some_and(|slot| Arc::ptr_eq(&slot.entry, entry)));
+        let gone = it.and_then(|at| shard.take(at));
+        drop(shard);
+        drop(gone);
+    }
+
     /// Remembers a record that has so many bytes besides its own size. Whether it still counts is seen when it is asked
     /// for.
     pub fn put(&self, sought: &Sought, entry: Entry<R>, heap: usize) -> Arc<Entry<R>> {
@@ -369,6 +379,24 @@ mod tests {
         put(&shelf, 1, 11, 5);
         assert_eq!(get(&shelf, 1), Some(11), "the later one has replaced it");
         assert_eq!(get(&shelf, 2), None);
+    }
+
+    #[test]
+    fn a_record_is_taken_whether_or_not_it_counts_and_let_go_unless_another_has_replaced_it() {
+        let shelf = shelf(1_000_000);
+        let sought = shelf.seek(place(1));
+        assert!(shelf.take(&sought).is_none());
+        put(&shelf, 1, 10, 4);
+        shelf.marks.raise(shelf.marks.spot(b"row"), 5);
+        let stale = shelf.take(&sought).unwrap();
+        assert_eq!((stale.record.text, stale.holds(&shelf.marks)), (10, false));
+        put(&shelf, 1, 11, 5);
+        shelf.let_go(&sought, &stale);
+        assert_eq!(get(&shelf, 1), Some(11));
+        let newer = shelf.take(&sought).unwrap();
+        shelf.let_go(&sought, &newer);
+        assert!(shelf.take(&sought).is_none());
+        assert_eq!(shelf.weight(), 0);
     }
 
     #[test]

@@ -148,3 +148,34 @@ async fn quotas_out_of_bounds_are_refused_all_at_once() {
     let status = operator.workspaces().create_workspace(request).await.unwrap_err();
     assert_eq!(fields(&status), ["name", "quotas.max_keys", "quotas.max_root_keys", "quotas.calls_per_second"]);
 }
+
+#[tokio::test]
+async fn on_a_stream_each_question_is_counted_and_a_message_without_one_is_not() {
+    let house = House::new().await;
+    let (_, client) = tenant(&house, quotas(None, None, Some(3))).await;
+    let question = || Some(pb::VerifyKeyRequest { key: "unknown".to_owned(), ..Default::default() });
+    let asked = [vec![None; 5], vec![question(); 3]]
+        .concat()
+        .into_iter()
+        .enumerate()
+        .map(|(number, request)| pb::StreamVerifyKeysRequest { correlation_id: number.to_string(), request });
+    let asked: Vec<_> = asked.collect();
+    let answers = client.keys().stream_verify_keys(futures::stream::iter(asked)).await.unwrap().into_inner();
+    let answers: Vec<_> = futures::StreamExt::collect(answers).await;
+    let mut told: Vec<_> = answers
+        .into_iter()
+        .map(Result::unwrap)
+        .map(|answer| {
+            let told = match answer.result.unwrap() {
+                pb::stream_verify_keys_response::Result::Verdict(verdict) => verdict.code().as_str_name().to_owned(),
+                pb::stream_verify_keys_response::Result::Error(error) => error.message,
+            };
+            (answer.correlation_id, told)
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told.iter().filter(|(_, told)| told.contains("request")).count(), 5, "{told:?}");
+    let found = told.iter().filter(|(_, told)| told == "VERIFICATION_CODE_NOT_FOUND").count();
+    // Opening the stream was a call as well.
+    assert_eq!(found, 2, "{told:?}");
+}

@@ -11,6 +11,7 @@ mod currency;
 pub mod limits;
 mod many;
 mod powers;
+mod streamed;
 
 /// What can be wrong with a key, in the order of the table.
 const CAUSES: [Code; 7] = [

@@ -17,9 +17,10 @@ use crate::rpc::streams::admitted_stream;
 use crate::rpc::{Desk, MESSAGE_BYTES_MAX, status};
 use crate::service::caller::Caller;
 
-use super::direct::{CONTENT_TYPE, entries, good_end};
+use super::direct::entries;
 use super::questions::LastQuery;
 use super::stream::{Answered, Answers, Said, Telling, stream_verify_keys};
+use super::whole::{CONTENT_TYPE, good_end};
 use super::wire::{put_framed, put_message, put_meta, put_text, put_verdict};
 use super::wording::Wording;
 

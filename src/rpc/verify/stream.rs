@@ -55,7 +55,8 @@ pub(in crate::rpc) fn stream_verify_keys<T: Telling>(
 /// A question of a stream, as far as it could be read.
 pub(in crate::rpc) struct Said {
     correlation_id: String,
-    asked: Result<Asked, Error>,
+    /// What is wrong with the message comes before its question is counted, what is wrong with the question after.
+    asked: Result<Result<Asked, Error>, Error>,
 }
 
 impl Said {
@@ -75,7 +76,7 @@ impl Said {
             return Self { correlation_id: correlation_id[..end].to_owned(), asked };
         }
         let wording = wording.ok_or_else(|| Error::field("request", "must be given"));
-        let asked = wording.and_then(|wording| Asked::read(wording, last));
+        let asked = wording.map(|wording| Asked::read(wording, last));
         Self { correlation_id: correlation_id.to_owned(), asked }
     }
 }
@@ -198,8 +199,8 @@ impl<T: Telling> Conversation<T> {
         for said in come {
             match said {
                 Ok(Said { correlation_id, asked }) => {
-                    let counted = self.desk.ostiary.count_call(caller);
-                    questions.push((correlation_id, counted.and(asked)));
+                    let counted = asked.and_then(|asked| self.desk.ostiary.count_call(caller).and(asked));
+                    questions.push((correlation_id, counted));
                 }
                 Err(status) => self.close(Some(status::of_foreign(&status))),
             }

@@ -7,12 +7,15 @@ use std::borrow::Cow;
 
 use prost::encoding::{WireType, decode_varint};
 
+use crate::pb::counted::FIELDS_MAX;
 use crate::pb::v1 as pb;
 
 use super::batch::REQUESTS_MAX;
 
 /// Bytes that a question has in a batch, rarely less.
 const QUESTION_LENGTH: usize = 48;
+/// Bytes of a plain message. A field takes at least two, so it has no more of them than any message may have.
+const PLAIN_LENGTH_MAX: usize = 2 * FIELDS_MAX;
 
 /// A `VerifyKeyRequest`, of which nothing has been looked at.
 #[derive(Default)]
@@ -68,6 +71,9 @@ impl<'m> Wording<'m> {
         const DRY_RUN: u8 = number(6);
         const MIN_REVISION: u8 = text(7);
         const COST: u8 = number(8);
+        if message.len() > PLAIN_LENGTH_MAX {
+            return None;
+        }
         let mut wording = Self::default();
         while let Some((tag, rest)) = message.split_first() {
             message = rest;
@@ -105,6 +111,9 @@ impl<'m> Wording<'m> {
     pub(super) fn plain_of_stream(mut message: &'m [u8]) -> Option<(&'m str, Option<Self>)> {
         const CORRELATION_ID: u8 = text(1);
         const REQUEST: u8 = text(2);
+        if message.len() > PLAIN_LENGTH_MAX {
+            return None;
+        }
         let (mut correlation_id, mut request) = ("", None);
         while let Some((tag, rest)) = message.split_first() {
             message = rest;
@@ -249,5 +258,8 @@ mod tests {
         assert!(Wording::plain(&[0x08, 1]).is_none(), "a number where a text should be");
         assert!(Wording::plain(&[0x5a, 0]).is_none(), "no field that there is");
         assert!(Wording::plain_of_stream(&[0x12, 0, 0x12, 0]).is_none(), "two to be merged");
+        assert!(Wording::plain(&named(FIELDS_MAX)).is_some() && Wording::plain_of_stream(&named(FIELDS_MAX)).is_some());
+        assert!(Wording::plain(&named(FIELDS_MAX + 1)).is_none(), "a field too many");
+        assert!(Wording::plain_of_stream(&named(FIELDS_MAX + 1)).is_none(), "a field too many");
     }
 }

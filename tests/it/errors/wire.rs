@@ -46,15 +46,15 @@ pub async fn bare_at(
     Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok("let through"))
 }
 
-/// Verifies a key by a body that comes in these pieces, each a frame of its own; what is read is the end of the answer.
-async fn verify_in_pieces(house: &House, headers: &[(&str, &str)], pieces: Vec<Vec<u8>>) -> (Vec<u8>, Status) {
+/// Calls by a body that comes in these pieces, each a frame of its own; what is read is the end of the answer.
+pub async fn in_pieces(house: &House, path: &str, headers: &[(&str, &str)], pieces: Vec<Vec<u8>>) -> (Vec<u8>, Status) {
     use http_body_util::BodyExt;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.unwrap();
     let running = tokio::spawn(connection);
-    let mut request = http::Request::post(format!("http://{}/ostiary.v1.KeyService/VerifyKey", house.address))
+    let mut request = http::Request::post(format!("http://{}{path}", house.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("authorization", format!("Bearer {}", house.first));
@@ -92,7 +92,7 @@ async fn a_verification_is_answered_alike_in_however_many_frames_it_comes() {
             pieces.push(framed[begin..cut].to_vec());
             begin = cut;
         }
-        let (answer, status) = verify_in_pieces(&house, &[], pieces).await;
+        let (answer, status) = in_pieces(&house, VERIFY_KEY, &[], pieces).await;
         assert_eq!(status.code(), Code::Ok, "{cuts:?}: {status:?}");
         let answer = pb::VerifyKeyResponse::decode(&answer[5..]).unwrap();
         assert!(answer.verdict.unwrap().valid, "{cuts:?}");
@@ -100,11 +100,12 @@ async fn a_verification_is_answered_alike_in_however_many_frames_it_comes() {
     }
     let compressed = [&[1], &framed[1..]].concat();
     for headers in [&[][..], &[("grpc-encoding", "gzip")]] {
-        let (_, status) = verify_in_pieces(&house, headers, vec![compressed.clone()]).await;
+        let (_, status) = in_pieces(&house, VERIFY_KEY, headers, vec![compressed.clone()]).await;
         assert_ne!(status.code(), Code::Ok, "{status:?}");
     }
 }
 
+const VERIFY_KEY: &str = "/ostiary.v1.KeyService/VerifyKey";
 const CREATE_KEY: &str = "/ostiary.v1.KeyService/CreateKey";
 const CREATE_ROLE: &str = "/ostiary.v1.RoleService/CreateRole";
 

@@ -205,6 +205,39 @@ async fn a_disk_is_not_filled_to_the_brim_and_changes_go_on_when_there_is_room()
     assert_eq!((log.matches(STOPPED).count(), log.matches(GOES_ON).count()), (1, 1), "{log}");
 }
 
+/// A shell that makes a small disk which only it and its children see, puts on it what is `kept`, fills it to the brim,
+/// and becomes the server on it.
+const ON_FULL_DISK: &str = r#"
+set -eu
+mount -t tmpfs -o size=16m,mode=700 tmpfs data
+cp -p kept/* data/
+cat /dev/zero > data/filling 2> /dev/null || true
+exec "$@"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_full_disk_after_a_crash_serves_what_is_there() {
+    let Some(mut command) = own_mounts() else { return };
+    let place = Place::new();
+    let mut story = Story::begin(place.serve(&[]), &place).await;
+    for _ in 0..20 {
+        story.create(20).await.unwrap();
+    }
+    let root_key = place.first_root_key();
+    let Story { server, api, made, unknown, .. } = story;
+    server.kill();
+    std::fs::rename(place.data(), place.path("kept")).unwrap();
+    std::fs::create_dir(place.data()).unwrap();
+    let program = env!("CARGO_BIN_EXE_ostiary");
+    command.args([ON_FULL_DISK, "sh", program, "serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
+    command.current_dir(place.path(""));
+    let server = Server::await_serving(Process::spawn(command));
+    let client = server.client(&root_key).await;
+    let mut story = Story { server, client, api, made, unknown };
+    story.holds().await;
+    story.refuses_changes().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_written_to_a_store_that_the_next_start_would_not_find() {
     let place = Place::new();
