@@ -22,6 +22,9 @@ use super::{Desk, status};
 /// How often the caller of a silent stream is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Messages that are looked at together, with their caller as they are then.
+pub(super) type Together<M> = (Arc<Caller>, Vec<Result<M, Status>>);
+
 /// Who is asking, and the stream of what. Messages of a stream are not remembered under an idempotency key.
 pub(super) fn admitted_stream<M>(request: Request<Streaming<M>>) -> Result<(Caller, Streaming<M>), Status> {
     let (_, mut extensions, messages) = request.into_parts();
@@ -54,15 +57,15 @@ where
     })
 }
 
-/// The same for messages that are looked at together, up to so many of those that have come, with their caller as they
-/// are then. If one could not be read, that is the last that comes.
+/// The same for up to so many of the messages that have come, which are looked at together. If one could not be read, that
+/// is the last that comes.
 pub(super) fn admissions_together<M, S>(
     desk: &Desk,
     caller: Caller,
     capability: Capability,
     messages: S,
     most: usize,
-) -> impl Stream<Item = Result<(Arc<Caller>, Vec<Result<M, Status>>), Error>> + Send + use<M, S>
+) -> impl Stream<Item = Result<Together<M>, Error>> + Send + use<M, S>
 where
     M: Send,
     S: Stream<Item = Result<M, Status>> + Send + Unpin,

@@ -16,7 +16,7 @@ use crate::domain::capability::Capability;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::stream_verify_keys_response::Result as Outcome;
-use crate::rpc::streams::{admissions_together, answers};
+use crate::rpc::streams::{Together, admissions_together, answers};
 use crate::rpc::{Desk, meta, status};
 use crate::service::Revision;
 use crate::service::caller::Caller;
@@ -130,14 +130,11 @@ impl Telling for Messages {
     }
 }
 
-/// Questions that have come, and who asks.
-type Admitted = (Arc<Caller>, Vec<Result<Said, Status>>);
-
 /// Questions that come in, and those that are not answered yet.
 struct Conversation<T> {
     desk: Desk,
     /// None once it has ended.
-    admitted: Option<BoxStream<'static, Result<Admitted, Error>>>,
+    admitted: Option<BoxStream<'static, Result<Together<Said>, Error>>>,
     /// Answers that are there.
     told: T,
     waiting: FuturesUnordered<BoxFuture<'static, (Arc<Caller>, Answered)>>,
@@ -170,7 +167,7 @@ impl<T: Telling> Stream for Conversation<T> {
 
 impl<T: Telling> Conversation<T> {
     /// Questions that have come, if as many as are looked at together may be waited for.
-    fn come(&mut self, cx: &mut Context<'_>) -> Option<Admitted> {
+    fn come(&mut self, cx: &mut Context<'_>) -> Option<Together<Said>> {
         if self.waiting.len() + TOGETHER > AT_ONCE {
             return None;
         }
