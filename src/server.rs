@@ -320,6 +320,7 @@ pub async fn serve(ostiary: Arc<Ostiary>, serving: Serving, stop: CancellationTo
     if sweeping == Sweeping::InBackground {
         background.spawn(sweep::run(Arc::clone(&ostiary), quiet.clone()));
         background.spawn(sweep::save(Arc::clone(&ostiary), quiet.clone()));
+        background.spawn(sweep::top_up(Arc::clone(&ostiary), quiet.clone()));
     }
     background.spawn(health::report(reporter, Arc::clone(&ostiary), bounds.drain_pause, stop.clone(), closing));
     background.close();

@@ -111,6 +111,9 @@ pub type Body = Box<dyn FnMut(&mut Txn<'_>) -> Result<Decision, Stop> + Send>;
 pub enum Priority {
     /// Somebody is waiting.
     Interactive,
+    /// Somebody is waiting, and many others are likely to come with as little to write: where there are, it waits some
+    /// milliseconds for them, since all of them together cost hardly more than one.
+    Patient,
     /// Housekeeping, in small pieces, when nobody waits.
     Background,
 }

@@ -79,6 +79,20 @@ pub async fn save(ostiary: Arc<Ostiary>, stop: CancellationToken) {
     stop.run_until_cancelled(async { tokio::join!(time, usage, windows, credits) }).await;
 }
 
+/// Fills up what is in memory of balances before it is spent.
+pub async fn top_up(ostiary: Arc<Ostiary>, stop: CancellationToken) {
+    stop.run_until_cancelled(async {
+        loop {
+            ostiary.credits_run_low().await;
+            if let Err(error) = ostiary.top_up_credits().await {
+                tracing::warn!(?error, "what is left of some credits could not be reserved; it is tried again");
+                ostiary.world().wait_until(ostiary.world().now().after(AFTER_FAILURE)).await;
+            }
+        }
+    })
+    .await;
+}
+
 /// Saves something again and again, each time for as long as it takes.
 async fn at_leisure(ostiary: &Ostiary, what: &str, save: impl Fn(&Ostiary) -> BoxFuture<'_, Result<(), Error>>) {
     loop {

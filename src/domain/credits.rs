@@ -185,9 +185,21 @@ impl Meter {
     pub fn reservation(&self, cost: u64) -> Option<u64> {
         match self.uses {
             Uses::Unlimited => Some(0),
-            Uses::Left(left) => left.checked_sub(cost).map(|after| cost + (after / BLOCK_PART).min(BLOCK_MAX)),
+            Uses::Left(left) => left.checked_sub(cost).map(|after| cost + block(after)),
         }
     }
+
+    /// How much may be reserved in all, with `rest` reserved, while nothing is being paid. Never more than is left.
+    pub fn block(&self, rest: u64) -> u64 {
+        match self.uses {
+            Uses::Unlimited => 0,
+            Uses::Left(left) => block(left.saturating_add(rest)),
+        }
+    }
+}
+
+fn block(left: u64) -> u64 {
+    (left / BLOCK_PART).min(BLOCK_MAX)
 }
 
 #[cfg(test)]

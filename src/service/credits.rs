@@ -1,43 +1,39 @@
 //! Credits: spent from memory, backed by reservations on disk.
 //!
 //! Every acknowledged spend is covered by a durable reservation: a block is taken off the balance in one commit and spent
-//! from memory. A clean stop gives the rest back, a crash forfeits at most the block. Nothing is ever overspent.
+//! from memory. A clean stop gives the rest back, a crash forfeits at most the block. Nothing is ever overspent. Before a
+//! block is spent it is filled up in the background, together with others, so that hardly anybody waits for the disk.
 //!
 //! Whoever moves credits between disk and memory holds the purse meanwhile, so that nobody counts them twice; and does it
 //! in a task of its own, so that a caller who goes away leaves nothing half done.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use foldhash::fast::RandomState;
-use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use std::sync::atomic::Ordering;
 
 use crate::domain::credits::{Credits, Meter, Uses};
 use crate::domain::id::{KeyId, WorkspaceId};
 use crate::domain::key::Key;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
-use crate::store::{Engine, Failure, Stop, Txn, tables};
+use crate::store::{Stop, Txn, tables};
 
-use super::housekeeping::settle_now;
 use super::pace::Pace;
 use super::sight::Sight;
-use super::{Ostiary, Reading, Revision};
+use super::{Ostiary, Reading};
 
 mod adjusting;
+mod moving;
+mod purses;
+mod topping;
 
 pub use adjusting::{Adjustment, CreditsPatch};
 pub(super) use adjusting::{open, patched};
+pub(super) use purses::Held;
+pub use purses::{Payment, Purses, Reserved};
 
-/// Balances of which something may be in memory at a time; beyond, each spend is a commit of its own.
-const PURSES_MAX: usize = 100_000;
-/// From how many on room is made sooner.
-const PURSES_MANY: usize = PURSES_MAX / 2;
-/// Locks that those balances share.
-const SHARDS: usize = 64;
+use moving::{Exchanged, Wanted, exchange};
+use purses::{Contents, PURSES_MANY};
+
 /// Looks in a row at which nothing was spent, after which what is in memory goes back to the disk: a minute or little
 /// more. A key that is used every few seconds does not cost two commits each time.
 const IDLE_LOOKS: u32 = 12;
@@ -47,37 +43,6 @@ const IDLE_LOOKS_OF_MANY: u32 = 1;
 /// Whose balance: the workspace, and the first key of the line.
 pub type Account = (WorkspaceId, KeyId);
 
-/// What of a balance is in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reserved {
-    generation: u64,
-    /// What can be spent.
-    left: u64,
-    /// What was left on disk when it was reserved.
-    behind: u64,
-}
-
-impl Reserved {
-    /// What of it still belongs to the meter as it is.
-    fn of(self, meter: &Meter) -> u64 {
-        if self.generation == meter.generation { self.left } else { 0 }
-    }
-
-    /// What a caller sees of the meter, with what is in memory and every refill taken into account.
-    pub fn shown(self, meter: &Meter, now: Timestamp) -> Option<Credits> {
-        meter.settle(self.of(meter), now).credits(0)
-    }
-}
-
-/// Whether something could be paid from memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payment {
-    /// It was, or costs nothing. This is left.
-    Paid(Uses),
-    /// There is not enough in memory, or a refill is due: see what the disk has.
-    Short,
-}
-
 /// What the disk had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reservation {
@@ -85,95 +50,6 @@ pub enum Reservation {
     Made,
     /// Too little: only so much is left.
     Refused(Uses),
-}
-
-/// What has been reserved and not spent yet.
-pub struct Purses {
-    hasher: RandomState,
-    shards: Box<[Shard]>,
-}
-
-type Shard = Mutex<HashMap<Account, Arc<Purse>, RandomState>>;
-
-#[derive(Default)]
-struct Purse {
-    reserved: Mutex<Reserved>,
-    /// Looks in a row since it was spent from.
-    idle_looks: AtomicU32,
-    /// Held by whoever moves credits between disk and memory.
-    moving: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Default for Purses {
-    fn default() -> Self {
-        Self { hasher: RandomState::default(), shards: (0..SHARDS).map(|_| Shard::default()).collect() }
-    }
-}
-
-impl Purses {
-    fn shard(&self, account: Account) -> &Shard {
-        let place = self.hasher.hash_one(account) % SHARDS as u64;
-        &self.shards[usize::try_from(place).unwrap_or(0)]
-    }
-
-    fn number(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
-    /// What is in memory of a balance.
-    pub fn reserved(&self, account: Account) -> Reserved {
-        self.shard(account).lock().get(&account).map(|purse| *purse.reserved.lock()).unwrap_or_default()
-    }
-
-    /// Pays from memory, if that is possible at once. It takes no longer than a lock.
-    pub fn pay(&self, account: Account, meter: &Meter, cost: u64, now: Timestamp) -> Payment {
-        if meter.uses == Uses::Unlimited {
-            return Payment::Paid(Uses::Unlimited);
-        }
-        let purses = self.shard(account).lock();
-        let Some(purse) = purses.get(&account) else { return Payment::free(cost, Reserved::default(), meter, now) };
-        let mut reserved = purse.reserved.lock();
-        // A meter that was looked at before the reservation is older than it.
-        let void = reserved.generation < meter.generation;
-        let refill_due = meter.refill_due(now) && reserved.generation <= meter.generation;
-        if cost == 0 || void || refill_due || reserved.left < cost {
-            return Payment::free(cost, *reserved, meter, now);
-        }
-        reserved.left -= cost;
-        purse.idle_looks.store(0, Ordering::Relaxed);
-        Payment::Paid(Uses::Left(reserved.left + reserved.behind))
-    }
-
-    fn purse(&self, account: Account) -> Arc<Purse> {
-        Arc::clone(self.shard(account).lock().entry(account).or_default())
-    }
-
-    fn is_full(&self) -> bool {
-        self.number() > PURSES_MAX
-    }
-
-    /// Forgets a purse that is empty and that nobody else holds.
-    fn forget(&self, account: Account) {
-        let mut purses = self.shard(account).lock();
-        let idle = |purse: &Arc<Purse>| Arc::strong_count(purse) == 1 && purse.reserved.lock().left == 0;
-        if purses.get(&account).is_some_and(idle) {
-            purses.remove(&account);
-        }
-    }
-
-    fn accounts(&self) -> Vec<Account> {
-        self.shards.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
-    }
-}
-
-impl Payment {
-    /// What costs nothing is paid even where nothing is left.
-    fn free(cost: u64, reserved: Reserved, meter: &Meter, now: Timestamp) -> Self {
-        if cost > 0 {
-            return Self::Short;
-        }
-        Self::Paid(reserved.shown(meter, now).map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining)))
-    }
 }
 
 /// One key fewer shares a meter; with the last one it goes.
@@ -185,78 +61,6 @@ pub(super) fn let_go(tx: &mut Txn<'_>, account: Account) -> Result<(), Stop> {
         Some(_) => tables::METERS.remove(tx, &account),
         None => Ok(()),
     }
-}
-
-/// A purse in the hands of somebody who moves credits in or out of it.
-pub(super) struct Held {
-    account: Account,
-    purse: Arc<Purse>,
-    _moving: OwnedMutexGuard<()>,
-}
-
-/// Moves what is in memory back to the disk and, if the balance affords a cost, a new reservation to memory.
-///
-/// What was in memory is nobody's meanwhile. If the commit fails for certain it is put back; if that is not known it is
-/// forfeited, since it may have reached the disk.
-async fn exchange(engine: Arc<dyn Engine>, held: Held, wanted: Wanted, now: Timestamp) -> Result<Exchanged, Failure> {
-    let account = held.account;
-    let taken = std::mem::take(&mut *held.purse.reserved.lock());
-    let moved = settle_now(engine.as_ref(), move |tx| {
-        let Some(meter) = tables::METERS.get(tx, &account)? else {
-            return Ok((Reserved::default(), Reservation::Made, None));
-        };
-        let settled = meter.settle(taken.of(&meter), now);
-        let amount = match wanted {
-            Wanted::Nothing => None,
-            Wanted::Exactly(cost) => settled.uses.affords(cost).then_some(cost),
-            Wanted::WithBlock(cost) => settled.reservation(cost),
-        };
-        let (after, reserved, reservation) = match (settled.uses, amount) {
-            (Uses::Left(left), Some(amount)) => {
-                let behind = left - amount;
-                let reserved = Reserved { generation: settled.generation, left: amount, behind };
-                (Meter { uses: Uses::Left(behind), ..settled }, reserved, Reservation::Made)
-            }
-            (Uses::Unlimited, _) => (settled, Reserved::default(), Reservation::Made),
-            (Uses::Left(_), None) => (settled, Reserved::default(), Reservation::Refused(settled.uses)),
-        };
-        if after == meter {
-            return Ok((reserved, reservation, None));
-        }
-        tables::METERS.put(tx, &account, &after)?;
-        Ok((reserved, reservation, Some(after)))
-    })
-    .await;
-    match moved {
-        Ok(((reserved, reservation, written), revision)) => {
-            *held.purse.reserved.lock() = reserved;
-            Ok(Exchanged { held, reservation, written: written.map(|meter| (meter, revision)) })
-        }
-        Err(Failure::Unknown(why)) => Err(Failure::Unknown(why)),
-        Err(failure) => {
-            *held.purse.reserved.lock() = taken;
-            Err(failure)
-        }
-    }
-}
-
-/// What has come of an exchange.
-struct Exchanged {
-    held: Held,
-    reservation: Reservation,
-    /// The meter, if it was written, and the revision that did.
-    written: Option<(Meter, Revision)>,
-}
-
-/// What is to be in memory after an exchange.
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    /// Nothing.
-    Nothing,
-    /// What this costs.
-    Exactly(u64),
-    /// What this costs, and a block for those who come next.
-    WithBlock(u64),
 }
 
 impl Ostiary {
@@ -276,11 +80,11 @@ impl Ostiary {
         let wanted = if self.credits.is_full() { Wanted::Exactly(cost) } else { Wanted::WithBlock(cost) };
         let held = self.hold(account).await;
         let now = self.world.now();
-        let Some(meter) = Sight::remembering(self).record(&tables::METERS, &account).await? else {
+        let Some(meter) = Sight::remembering(self).meter(account).await? else {
             return Ok(Reservation::Made);
         };
         let meter = &meter.record;
-        let reserved = *held.purse.reserved.lock();
+        let reserved = held.purse.contents.lock().reserved;
         let refill_due = meter.refill_due(now);
         let at_hand = reserved.of(meter);
         if !refill_due && at_hand >= cost {
@@ -295,13 +99,23 @@ impl Ostiary {
         self.exchange(held, wanted, now).await.map(|(_, reservation)| reservation)
     }
 
+    /// What is left of a balance that does not afford a cost, where that can be told without waiting.
+    pub(super) fn too_little_at_hand(&self, account: Account, cost: u64, now: Timestamp) -> Option<Uses> {
+        self.credits.at_rest(account, |Contents { reserved, meter }| {
+            // Whoever changes it on disk holds its purse.
+            let meter = self.memory.meter_in_force(account, meter)?.record;
+            let whole = meter.settle(reserved.of(&meter), now);
+            (!meter.refill_due(now) && !whole.uses.affords(cost)).then_some(whole.uses)
+        })
+    }
+
     /// What is left to use just now, for whoever only asks.
     pub(super) async fn uses_of(&self, account: Account) -> Result<Uses, Error> {
         // While credits are being moved they are in nobody's sight.
         let held = self.hold(account).await;
         let reading = self.read(None).await?;
         let meter = tables::METERS.read(reading.view(), &account).await?;
-        let reserved = *held.purse.reserved.lock();
+        let reserved = held.purse.contents.lock().reserved;
         drop(held);
         self.credits.forget(account);
         let credits = meter.and_then(|meter| reserved.shown(&meter, reading.now));
@@ -311,7 +125,7 @@ impl Ostiary {
     /// Takes a balance out of everybody's hands, with all of it on disk.
     pub(super) async fn hold_all(&self, account: Account) -> Result<Held, Error> {
         let held = self.hold(account).await;
-        if held.purse.reserved.lock().left == 0 {
+        if held.purse.contents.lock().reserved.left == 0 {
             return Ok(held);
         }
         let now = self.world.now();
@@ -319,9 +133,7 @@ impl Ostiary {
     }
 
     async fn hold(&self, account: Account) -> Held {
-        let purse = self.credits.purse(account);
-        let moving = Arc::clone(&purse.moving).lock_owned().await;
-        Held { account, purse, _moving: moving }
+        Held::of(&self.credits, account).await
     }
 
     async fn exchange(&self, held: Held, wanted: Wanted, now: Timestamp) -> Result<(Held, Reservation), Error> {
@@ -331,7 +143,7 @@ impl Ostiary {
         let Exchanged { held, reservation, written } = done?;
         if let Some((meter, revision)) = written {
             // It is asked for next, by whoever has waited for this.
-            self.memory.learn(&tables::METERS, &held.account, meter, revision);
+            held.purse.contents.lock().meter = Some(self.memory.meter_as_left(held.account, meter, revision));
         }
         Ok((held, reservation))
     }

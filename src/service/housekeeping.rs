@@ -30,7 +30,11 @@ pub struct Drawn {
 }
 
 /// Makes a change of the house durable that a caller waits for, and tells the revision that it is in.
-pub(super) async fn settle_now<T, F>(engine: &dyn Engine, mut decide: F) -> Result<(T, Revision), Failure>
+pub(super) async fn settle_now<T, F>(
+    engine: &dyn Engine,
+    priority: Priority,
+    mut decide: F,
+) -> Result<(T, Revision), Failure>
 where
     T: Send + 'static,
     F: FnMut(&mut Txn<'_>) -> Result<T, Stop> + Send + 'static,
@@ -44,7 +48,7 @@ where
             Ok(Decision::Commit)
         })
     };
-    let revision = engine.transact(Priority::Interactive, body).await?;
+    let revision = engine.transact(priority, body).await?;
     let answer = slot.lock().take().ok_or(Failure::Panicked)?;
     Ok((answer, revision))
 }

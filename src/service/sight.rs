@@ -34,6 +34,7 @@ use crate::store::tables::{self, Part, Table};
 use crate::store::{Revision, View};
 
 use super::Ostiary;
+use super::credits::{Account, Purses};
 use super::keys::finding::{Found, find};
 use super::usage::{LastUse, Tally};
 use super::windows::Tab;
@@ -169,14 +170,17 @@ impl Memory {
         self.cache.hits_and_misses()
     }
 
-    /// Remembers a record without anything on the heap as a commit has left it.
-    pub(super) fn learn<K, R>(&self, table: &Table<K, R>, key: &K, record: R, revision: Revision)
-    where
-        K: Part,
-        R: Record<K> + Send + Sync + 'static,
-    {
-        let (place, spot) = table.place(self.cache.marks(), key);
-        self.cache.put(place, Entry { record, spot, revision: revision.counter }, 0);
+    /// A meter as a commit has left it.
+    pub(super) fn meter_as_left(&self, account: Account, meter: Meter, revision: Revision) -> Entry<Meter> {
+        let (_, spot) = tables::METERS.place(self.cache.marks(), &account);
+        Entry { record: meter, spot, revision: revision.counter }
+    }
+
+    /// A meter, if it is remembered and still counts: the one that is known of its purse, or one that was read.
+    pub(super) fn meter_in_force(&self, account: Account, of_purse: Option<Entry<Meter>>) -> Option<Entry<Meter>> {
+        let marks = self.cache.marks();
+        let of_purse = of_purse.filter(|meter| meter.holds(marks));
+        of_purse.or_else(|| self.cache.get(&tables::METERS.place(marks, &account).0).map(|read| *read))
     }
 
     /// A key as it is remembered, and whether its traits are new.
@@ -267,6 +271,17 @@ impl<'a> Sight<'a> {
         let revision = view.revision().counter;
         let Some((record, length)) = table.read_with_length(view, key).await? else { return Ok(None) };
         Ok(Some(self.keep(place, Entry { record, spot, revision }, 2 * length)))
+    }
+
+    /// A meter.
+    pub async fn meter(&mut self, account: Account) -> Result<Option<Entry<Meter>>, Error> {
+        let Ostiary { memory, credits, .. } = self.ostiary;
+        let of_purse = credits.meter(account).filter(|meter| self.remembering && meter.holds(memory.cache.marks()));
+        if let Some(meter) = of_purse {
+            self.seen.push((meter.spot, meter.revision));
+            return Ok(Some(meter));
+        }
+        Ok(self.record(&tables::METERS, &account).await?.map(|read| *read))
     }
 
     /// The root key with this digest.
@@ -392,7 +407,7 @@ pub(super) struct AtHand<'h> {
     /// Present.
     pub setting: Guard<Option<Arc<Setting>>>,
     pub identity: Option<Seen<Identity>>,
-    pub meter: Option<Seen<Meter>>,
+    pub meter: Option<Entry<Meter>>,
     pub revision: Revision,
 }
 
@@ -412,7 +427,12 @@ impl Memory {
 
     /// The key that a secret belongs to with all that its verdict depends on, if all of it is remembered and hangs
     /// together.
-    pub(super) fn at_hand<'h>(&self, home: &Seen<Workspace>, holder: &'h Seen<Holder>) -> Option<AtHand<'h>> {
+    pub(super) fn at_hand<'h>(
+        &self,
+        purses: &Purses,
+        home: &Seen<Workspace>,
+        holder: &'h Seen<Holder>,
+    ) -> Option<AtHand<'h>> {
         let (cache, marks) = (&self.cache, self.cache.marks());
         let workspace = home.record.id;
         if !holder.holds(marks) {
@@ -428,7 +448,10 @@ impl Memory {
             None => None,
         };
         let meter = match card.meter {
-            Some(lineage) => Some(cache.get(&tables::METERS.place(marks, &(workspace, lineage)).0)?),
+            Some(lineage) => {
+                let account = (workspace, lineage);
+                Some(self.meter_in_force(account, purses.meter(account))?)
+            }
             None => None,
         };
         // The marks of every commit up to this one were up before it could be seen here.
@@ -437,7 +460,7 @@ impl Memory {
             && holder.holds(marks)
             && setting.as_ref().is_some_and(|setting| setting.holds(marks))
             && identity.as_ref().is_none_or(|identity: &Seen<Identity>| identity.holds(marks))
-            && meter.as_ref().is_none_or(|meter: &Seen<Meter>| meter.holds(marks));
+            && meter.as_ref().is_none_or(|meter| meter.holds(marks));
         holds.then(|| {
             let of_setting = setting.as_ref().map_or(0, |setting| setting.seen.len());
             let others = usize::from(identity.is_some()) + usize::from(meter.is_some());

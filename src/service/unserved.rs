@@ -10,7 +10,7 @@ use crate::domain::secret::{Prefix, Secret};
 use crate::domain::value::{Facts, Value};
 use crate::domain::workspace::Workspace;
 use crate::error::Error;
-use crate::store::{Engine, Failure, Revision, Stop, Txn, tables};
+use crate::store::{Engine, Failure, Priority, Revision, Stop, Txn, tables};
 use crate::world::World;
 
 use super::audit::{EVENTS_MAX, Log, Signature};
@@ -98,7 +98,7 @@ impl<'a> Unserved<'a> {
         F: FnMut(&mut Txn<'_>, Drawn) -> Result<T, Stop> + Send + 'static,
     {
         let drawn = Drawn { now: self.world.now(), first_event: EventId::from_bytes(self.world.ulids(EVENTS_MAX)) };
-        Ok(settle_now(self.engine, move |tx| decide(tx, drawn)).await?.0)
+        Ok(settle_now(self.engine, Priority::Interactive, move |tx| decide(tx, drawn)).await?.0)
     }
 }
 

@@ -218,14 +218,19 @@ impl Ostiary {
             return None;
         }
         let home = &caller.workspace;
-        let at_hand = self.memory.at_hand(home, remembered?.0.as_ref()?)?;
+        let at_hand = self.memory.at_hand(&self.credits, home, remembered?.0.as_ref()?)?;
         let AtHand { holder, setting, identity, meter, revision } = &at_hand;
         let facts = Facts::new(&home.record, holder, setting.as_ref()?, identity.as_ref(), meter.as_ref());
         let revision = *revision;
-        match self.judge(bill, facts, question, Balance::Unknown, now) {
-            Ok(Judged::Answer(answer)) => Some(Ok(self.told(answer, revision))),
-            Ok(Judged::Short(_) | Judged::Unclear(_)) => None,
-            Err(error) => Some(Err(error)),
+        let mut balance = Balance::Unknown;
+        loop {
+            balance = match self.judge(bill, facts, question, balance, now) {
+                Ok(Judged::Answer(answer)) => return Some(Ok(self.told(answer, revision))),
+                // Whoever asks again and again with too little is told so at once.
+                Ok(Judged::Short(account)) => Balance::Short(self.too_little_at_hand(account, question.cost, now)?),
+                Ok(Judged::Unclear(_)) => return None,
+                Err(error) => return Some(Err(error)),
+            }
         }
     }
 

@@ -53,7 +53,7 @@ impl Place {
 }
 
 /// A record and the state that it was read from.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry<R> {
     /// The record.
     pub record: R,

@@ -6,18 +6,21 @@
 //! lands: there is no window in between, and no lock.
 //!
 //! Rows share marks by the checksum of their keys. Sharing costs a needless look at the store now and then, and is never
-//! wrong. A row that did not exist before raises no mark, because that something is absent is never remembered.
+//! wrong; rows that change with each use have marks of their own, so that what is changed seldom need not be read anew for
+//! them. A row that did not exist before raises no mark, because that something is absent is never remembered.
 
 use super::bringing::bring;
 use super::sync::{AtomicU64, Ordering};
 
-/// How many marks there are: two megabytes of them.
-pub const MARKS: usize = 1 << 18;
+/// How many marks there are for rows that change seldom, and as many for those that change often: two megabytes each.
+pub const MARKS: u32 = 1 << 18;
 
 /// The marks of a store, and the newest revision that anybody may be told of.
 pub struct Marks {
     head: AtomicU64,
+    /// Those of rows that change seldom, then those of the others.
     marks: Box<[AtomicU64]>,
+    of_either: u32,
 }
 
 /// Which mark a row has.
@@ -25,14 +28,20 @@ pub struct Marks {
 pub struct Spot(u32);
 
 impl Marks {
-    /// So many marks, all down, for a store whose newest commit is this one.
-    pub fn new(head: u64, marks: usize) -> Self {
-        Self { head: AtomicU64::new(head), marks: (0..marks).map(|_| AtomicU64::new(0)).collect() }
+    /// So many marks for rows of either kind, all down, for a store whose newest commit is this one.
+    pub fn new(head: u64, of_either: u32) -> Self {
+        let marks = (0..2 * u64::from(of_either)).map(|_| AtomicU64::new(0)).collect();
+        Self { head: AtomicU64::new(head), marks, of_either }
     }
 
-    /// Where the row with this key has its mark.
+    /// Where the row with this key has its mark, if it changes seldom.
     pub fn spot(&self, key: &[u8]) -> Spot {
-        Spot(crc32fast::hash(key) % u32::try_from(self.marks.len()).unwrap_or(u32::MAX))
+        Spot(crc32fast::hash(key) % self.of_either)
+    }
+
+    /// The same for a row that changes often.
+    pub fn spot_of_many_changes(&self, key: &[u8]) -> Spot {
+        Spot(self.of_either + crc32fast::hash(key) % self.of_either)
     }
 
     /// Says that the commit of this revision, which nobody can see yet, changes the row.

@@ -61,8 +61,9 @@ impl MemoryEngine {
         if writes.is_empty() {
             return Ok(state.head);
         }
-        for key in writes.keys().filter(|key| tables::is_marked(key) && state.rows.contains_key(*key)) {
-            self.marks.raise(self.marks.spot(key), next.counter);
+        let there = writes.keys().filter(|key| state.rows.contains_key(*key));
+        for spot in there.filter_map(|key| tables::spot(&self.marks, key)) {
+            self.marks.raise(spot, next.counter);
         }
         let rows = Arc::make_mut(&mut state.rows);
         for (key, value) in &writes {

@@ -159,7 +159,7 @@ impl Engine for RedbEngine {
     fn transact(&self, priority: Priority, body: Body) -> BoxFuture<'_, Result<Revision, Failure>> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            self.shared.queue.push(priority, Job { body, answer: Answerable::here(answer) })?;
+            self.shared.queue.push(Job { priority, body, answer: Answerable::here(answer) })?;
             answered.await.unwrap_or_else(|_| Err(Failure::Unknown("the writer ended without an answer".to_owned())))
         })
     }

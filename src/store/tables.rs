@@ -148,12 +148,18 @@ tables! {
 
 /// The tables whose records are remembered, and so whose changes raise marks. What is written often and never remembered
 /// stays out, so that it does not push others' marks up.
-const MARKED: [u8; 8] =
-    [WORKSPACES.tag, ROOT_KEYS.tag, APIS.tag, KEYS.tag, METERS.tag, ROLES.tag, PERMISSIONS.tag, IDENTITIES.tag];
+const MARKED: [u8; 7] = [WORKSPACES.tag, ROOT_KEYS.tag, APIS.tag, KEYS.tag, ROLES.tag, PERMISSIONS.tag, IDENTITIES.tag];
 
-/// Whether a change of the row with this key raises its mark.
-pub(super) fn is_marked(key: &[u8]) -> bool {
-    key.first().is_some_and(|tag| MARKED.contains(tag))
+/// The same for those that change with each use.
+const MARKED_OFTEN: [u8; 1] = [METERS.tag];
+
+/// Where the row with this key has the mark that a change of it raises; nowhere if its record is never remembered.
+pub(super) fn spot(marks: &Marks, key: &[u8]) -> Option<Spot> {
+    match key.first() {
+        Some(tag) if MARKED_OFTEN.contains(tag) => Some(marks.spot_of_many_changes(key)),
+        Some(tag) if MARKED.contains(tag) => Some(marks.spot(key)),
+        _ => None,
+    }
 }
 
 /// What is counted.
@@ -244,7 +250,8 @@ impl<K: Part, R: Record<K>> Table<K, R> {
             room.put_u8(self.tag);
             key.write(&mut room);
         });
-        let spot = marks.spot(place.bytes(length));
+        let key = place.bytes(length);
+        let spot = if MARKED_OFTEN.contains(&self.tag) { marks.spot_of_many_changes(key) } else { marks.spot(key) };
         (place, spot)
     }
 
@@ -387,6 +394,24 @@ mod tests {
         tags.dedup();
         assert_eq!(tags.len(), NAMES.len());
         assert!(tags.iter().all(|tag| (1..0xff).contains(tag)));
+    }
+
+    #[test]
+    fn a_row_that_changes_with_each_use_shares_no_mark_with_one_that_does_not() {
+        let marks = Marks::new(0, 8);
+        for n in 0..100 {
+            let key = (WorkspaceId::from_bytes([n; 16]), KeyId::from_bytes([n; 16]));
+            let (meter, spot) = METERS.place(&marks, &key);
+            assert_eq!(super::spot(&marks, meter.bytes(33)), Some(spot));
+            marks.raise(spot, 1);
+        }
+        for n in 0..100 {
+            let key = (WorkspaceId::from_bytes([n; 16]), KeyId::from_bytes([n; 16]));
+            let (row, spot) = KEYS.place(&marks, &key);
+            assert_eq!(super::spot(&marks, row.bytes(33)), Some(spot));
+            assert!(marks.holds(spot, 0));
+        }
+        assert_eq!(super::spot(&marks, &[AUDIT.tag]), None, "never remembered");
     }
 
     #[test]

@@ -229,12 +229,46 @@ async fn a_clean_restart_loses_nothing() {
     assert_eq!(client.spend(&secret, 1).await, (Code::Valid, Some(999_992)));
 }
 
+#[tokio::test]
+async fn what_is_in_memory_is_filled_up_before_it_is_spent() {
+    let mut house = House::build(Kept::OnDisk, Sweeping::ByHand, 6).await;
+    let client = house.operator().await;
+    let (key, secret) = client.metered(credits(100_000)).await;
+    let commits = |house: &House| house.engine.work().commits;
+    assert_eq!(client.spend(&secret, 1).await, (Code::Valid, Some(99_999)));
+    let reserved = commits(&house);
+    // 999 are in memory. Nothing is wanted until two thirds of them are gone.
+    house.ostiary.top_up_credits().await.unwrap();
+    assert_eq!(client.spend(&secret, 700).await, (Code::Valid, Some(99_299)));
+    assert_eq!(commits(&house), reserved, "paid from memory");
+    house.ostiary.top_up_credits().await.unwrap();
+    house.ostiary.top_up_credits().await.unwrap();
+    assert_eq!(commits(&house), reserved + 1, "filled up once");
+    assert_eq!(client.balance(&key).await, Some(99_299));
+    assert_eq!(client.spend(&secret, 992).await, (Code::Valid, Some(98_307)));
+    assert_eq!(commits(&house), reserved + 1, "a hundredth of what was left was in memory");
+    assert_eq!(client.spend(&secret, 1).await, (Code::Valid, Some(98_306)));
+    assert_eq!(commits(&house), reserved + 2, "and no more");
+    // What was reserved of a balance that has been replaced is not filled up.
+    client.spend(&secret, 900).await;
+    client.adjust(&key, Operation::Set, Some(50)).await.unwrap();
+    house.ostiary.top_up_credits().await.unwrap();
+    assert_eq!(client.spend(&secret, 51).await, (Code::UsageExceeded, Some(50)));
+    house.restart().await;
+    assert_eq!(house.operator().await.balance(&key).await, Some(50));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_many_race_no_more_is_spent_than_there_is_and_no_less() {
-    for kept in [Kept::InMemory, Kept::OnDisk] {
-        let house = House::build(kept, Sweeping::ByHand, 7).await;
+    for (kept, sweeping) in [
+        (Kept::InMemory, Sweeping::ByHand),
+        (Kept::OnDisk, Sweeping::ByHand),
+        (Kept::InMemory, Sweeping::InBackground),
+        (Kept::OnDisk, Sweeping::InBackground),
+    ] {
+        let house = House::build(kept, sweeping, 7).await;
         let client = house.operator().await;
-        for (balance, cost) in [(100, 1), (1_000, 3), (5, 2)] {
+        for (balance, cost) in [(100, 1), (1_000, 3), (5, 2), (5_000, 1)] {
             let (key, secret) = client.metered(credits(balance)).await;
             let mut tasks = JoinSet::new();
             for _ in 0..64 {

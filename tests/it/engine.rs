@@ -6,11 +6,15 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all, poll_immediate};
+use ostiary::domain::credits::Meter;
+use ostiary::domain::id::{KeyId, WorkspaceId};
+use ostiary::domain::time::Timestamp;
 use ostiary::store::memory::MemoryEngine;
 use ostiary::store::redb::{BACKGROUND_QUEUED_MAX, INTERACTIVE_QUEUED_MAX, RedbEngine, RedbOptions};
 use ostiary::store::txn::{BYTES_WRITTEN_MAX, KEY_BYTES_MAX, POINTS_READ_MAX, ROWS_WRITTEN_MAX, Txn, VALUE_BYTES_MAX};
 use ostiary::store::{
     Body, COMMITS_KEPT_MAX, Commit, Decision, Engine, Failure, Priority, Revision, Row, SCAN_LIMIT_MAX, Stop, View,
+    tables,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -457,6 +461,77 @@ async fn interactive_transactions_go_before_background_ones() {
 }
 
 #[tokio::test]
+async fn patient_transactions_go_with_interactive_ones_and_share_their_commit() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(&directory).unwrap();
+    let (hold, runs, go) = holding();
+    let mut answers = vec![queued(&engine, Priority::Interactive, hold).await];
+    runs.await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for (n, priority) in
+        [Priority::Patient, Priority::Background, Priority::Interactive, Priority::Patient].into_iter().enumerate()
+    {
+        let order = Arc::clone(&order);
+        let note = body(move |tx| {
+            order.lock().push(n);
+            tx.put(format!("row {n}"), b"1".to_vec())?;
+            Ok(Decision::Commit)
+        });
+        answers.push(queued(&engine, priority, note).await);
+    }
+    go.send(()).unwrap();
+    assert!(join_all(answers).await.iter().all(Result::is_ok));
+    assert_eq!(*order.lock(), [2, 0, 3, 1]);
+    assert_eq!(engine.work().commits, 2, "one for those that somebody waits for, one for the background");
+}
+
+#[tokio::test]
+async fn what_a_transaction_has_left_counts_though_others_share_its_commit() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(&directory).unwrap();
+    let accounts = [1, 2].map(|n| (WorkspaceId::from_bytes([n; 16]), KeyId::from_bytes([n; 16])));
+    let write = |account, holders| {
+        body(move |tx| {
+            let meter = Meter { holders, ..Meter::starting(None, Timestamp::EPOCH) };
+            tables::METERS.put(tx, &account, &meter)?;
+            Ok(Decision::Commit)
+        })
+    };
+    for account in accounts {
+        run(&engine, write(account, 1)).await.unwrap();
+    }
+    let before = engine.work().commits;
+    let (hold, runs, go) = holding();
+    let holder = queued(&engine, Priority::Interactive, hold).await;
+    runs.await.unwrap();
+    let answers = [
+        queued(&engine, Priority::Patient, write(accounts[0], 2)).await,
+        queued(&engine, Priority::Patient, write(accounts[1], 2)).await,
+    ];
+    go.send(()).unwrap();
+    holder.await.unwrap();
+    let [first, second] = <[_; 2]>::try_from(join_all(answers).await).unwrap().map(|answer| counter(answer.unwrap()));
+    assert_eq!((second, engine.work().commits), (first + 1, before + 1));
+    let marks = engine.marks();
+    let [of_first, of_second] = accounts.map(|account| tables::METERS.place(marks, &account).1);
+    let holds = [(of_first, first - 1), (of_first, first), (of_second, first), (of_second, second)]
+        .map(|(spot, revision)| marks.holds(spot, revision));
+    assert_eq!(holds, [false, true, false, true]);
+}
+
+#[tokio::test]
+async fn patient_transactions_alone_are_done_one_after_another_too() {
+    let directory = TempDir::new().unwrap();
+    let engine = open(&directory).unwrap();
+    for n in 1..=20 {
+        assert_eq!(engine.transact(Priority::Patient, count("n")).await, Ok(at(n)));
+    }
+    let many = (0..200).map(|_| engine.transact(Priority::Patient, count("n")));
+    assert!(join_all(many).await.iter().all(Result::is_ok));
+    assert_eq!(number(value(&engine, "n").await), 220);
+}
+
+#[tokio::test]
 async fn a_background_transaction_gets_its_turn_in_a_store_that_is_never_idle() {
     let directory = TempDir::new().unwrap();
     let engine = open(&directory).unwrap();
@@ -485,9 +560,11 @@ async fn a_full_queue_refuses_at_once() {
     let (hold, runs, go) = holding();
     let mut answers = vec![queued(&engine, Priority::Interactive, hold).await];
     runs.await.unwrap();
-    for (priority, most) in
-        [(Priority::Interactive, INTERACTIVE_QUEUED_MAX), (Priority::Background, BACKGROUND_QUEUED_MAX)]
-    {
+    for (priority, most) in [
+        (Priority::Interactive, INTERACTIVE_QUEUED_MAX),
+        (Priority::Patient, INTERACTIVE_QUEUED_MAX),
+        (Priority::Background, BACKGROUND_QUEUED_MAX),
+    ] {
         for _ in 0..most {
             answers.push(queued(&engine, priority, count("n")).await);
         }
@@ -496,7 +573,7 @@ async fn a_full_queue_refuses_at_once() {
     }
     go.send(()).unwrap();
     assert!(join_all(answers).await.iter().all(Result::is_ok));
-    assert_eq!(number(value(&engine, "n").await), (INTERACTIVE_QUEUED_MAX + BACKGROUND_QUEUED_MAX) as u64);
+    assert_eq!(number(value(&engine, "n").await), (2 * INTERACTIVE_QUEUED_MAX + BACKGROUND_QUEUED_MAX) as u64);
 }
 
 #[tokio::test]

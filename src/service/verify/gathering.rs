@@ -18,6 +18,7 @@ use crate::service::credits::Account;
 use crate::service::identities::CountedIdentity;
 use crate::service::sight::{Holder, Seen, Setting, Sight};
 use crate::service::{Ostiary, Reading, Revision};
+use crate::store::cache::Entry;
 use crate::store::tables::{self, Subject};
 
 use super::{Detail, VerifyQuestion, WholeKey};
@@ -27,7 +28,7 @@ pub(super) struct Gathered {
     holder: Seen<Holder>,
     setting: Arc<Setting>,
     identity: Option<Seen<Identity>>,
-    meter: Option<Seen<Meter>>,
+    meter: Option<Entry<Meter>>,
     pub(super) whole: Option<Box<WholeKey>>,
 }
 
@@ -54,7 +55,7 @@ impl Sight<'_> {
         };
         let meter = match card.meter {
             Some(lineage) => {
-                let meter = self.record(&tables::METERS, &(workspace, lineage)).await?;
+                let meter = self.meter((workspace, lineage)).await?;
                 // Without it the key would be good for ever.
                 Some(meter.ok_or_else(|| Error::Internal(format!("the meter {lineage} is missing")))?)
             }
@@ -109,7 +110,7 @@ impl<'a> Facts<'a> {
         holder: &'a Seen<Holder>,
         setting: &'a Setting,
         identity: Option<&'a Seen<Identity>>,
-        meter: Option<&'a Seen<Meter>>,
+        meter: Option<&'a Entry<Meter>>,
     ) -> Self {
         // An identity that has been deleted is none.
         let identity = identity.map(|identity| &identity.record).filter(|identity| identity.deleted.is_none());

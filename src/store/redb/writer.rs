@@ -46,8 +46,8 @@ pub(super) struct Writer {
 struct Group {
     answers: Vec<(Answerable, Answer)>,
     commits: Vec<Commit>,
-    /// The marks of remembered rows that are not what they were.
-    changed: Vec<Spot>,
+    /// The marks of remembered rows that are not what they were, and the transactions that changed them.
+    changed: Vec<(Spot, u64)>,
     rows: usize,
     bytes: usize,
     /// From here on a failure leaves it open whether anything is on disk.
@@ -152,8 +152,9 @@ impl Writer {
         rows.insert(HEAD_ROW, self.issued.to_be_bytes().as_slice()).map_err(failure)?;
         drop(rows);
         self.shared.feed.expect(self.issued);
-        for spot in &group.changed {
-            self.shared.marks.raise(*spot, self.issued);
+        // Each to its own, so that what a transaction has left counts even if others came after it.
+        for (spot, revision) in &group.changed {
+            self.shared.marks.raise(*spot, *revision);
         }
         group.committing = true;
         transaction.commit().map_err(failure)
@@ -161,7 +162,7 @@ impl Writer {
 
     /// Runs one transaction on what those before it left. Fails only if the store does.
     fn step(&mut self, rows: &mut Rows<'_>, job: Job, group: &mut Group) -> Result<(), Failure> {
-        let Job { mut body, answer } = job;
+        let Job { mut body, answer, .. } = job;
         if answer.is_gone() {
             return Ok(());
         }
@@ -187,20 +188,26 @@ impl Writer {
             return Ok(());
         }
         self.issued = next.counter;
-        self.apply(rows, &writes, &mut group.changed)?;
+        self.apply(rows, &writes, next.counter, &mut group.changed)?;
         group.add(Commit { revision: next, rows: writes.into_iter().collect() });
         Ok(())
     }
 
     /// Writes the rows, and notes the marks of those that had been there.
-    fn apply(&self, rows: &mut Rows<'_>, writes: &Writes, changed: &mut Vec<Spot>) -> Result<(), Failure> {
+    fn apply(
+        &self,
+        rows: &mut Rows<'_>,
+        writes: &Writes,
+        revision: u64,
+        changed: &mut Vec<(Spot, u64)>,
+    ) -> Result<(), Failure> {
         for (key, value) in writes {
             let before = match value {
                 Some(value) => rows.insert(key.as_ref(), value.as_ref()).map_err(failure)?,
                 None => rows.remove(key.as_ref()).map_err(failure)?,
             };
-            if before.is_some() && tables::is_marked(key) {
-                changed.push(self.shared.marks.spot(key));
+            if before.is_some() {
+                changed.extend(tables::spot(&self.shared.marks, key).map(|spot| (spot, revision)));
             }
         }
         Ok(())
