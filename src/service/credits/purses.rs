@@ -167,9 +167,11 @@ impl Purses {
         }
     }
 
-    /// Waits until a purse runs low.
+    /// Waits until a purse runs low. Some may still do since filling up others failed.
     pub(super) async fn one_runs_low(&self) {
-        self.bell.notified().await;
+        if !self.some_are_low() {
+            self.bell.notified().await;
+        }
     }
 
     /// Those that have run low, at most so many of them, in the hands of the caller; without those that are being filled
@@ -243,5 +245,47 @@ impl Payment {
             return Self::Short;
         }
         Self::Paid(reserved.shown(meter, now).map_or(Uses::Unlimited, |credits| Uses::Left(credits.remaining)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::domain::id::{KeyId, WorkspaceId};
+
+    #[test]
+    fn those_that_run_low_are_told_of_until_all_have_been_taken() {
+        let purses = Purses::default();
+        let accounts = [1, 2, 3].map(|n| (WorkspaceId::from_bytes([n; 16]), KeyId::from_bytes([n; 16])));
+        assert!(purses.one_runs_low().now_or_never().is_none());
+        for account in accounts {
+            purses.purse(account);
+            purses.runs_low(account);
+        }
+        for _ in accounts {
+            assert!(purses.one_runs_low().now_or_never().is_some());
+            assert_eq!(purses.take_low(1).len(), 1);
+        }
+        // The bell has been rung once more than somebody waited for it.
+        let _ = purses.one_runs_low().now_or_never();
+        assert!(purses.one_runs_low().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_purse_in_somebodys_hands_is_neither_taken_nor_at_rest_nor_forgotten() {
+        let purses = Purses::default();
+        let account = (WorkspaceId::from_bytes([1; 16]), KeyId::from_bytes([1; 16]));
+        assert_eq!(purses.at_rest(account, |contents| Some(contents.reserved)), Some(Reserved::default()));
+        let held = Held::of(&purses, account).now_or_never().unwrap();
+        assert_eq!(purses.at_rest(account, |contents| Some(contents.reserved)), None);
+        purses.runs_low(account);
+        assert!(purses.take_low(1).is_empty());
+        purses.forget(account);
+        assert_eq!(purses.accounts(), [account]);
+        drop(held);
+        purses.forget(account);
+        assert!(purses.accounts().is_empty());
     }
 }

@@ -15,6 +15,8 @@ pub const INTERACTIVE_QUEUED_MAX: usize = 4_096;
 pub const BACKGROUND_QUEUED_MAX: usize = 64;
 /// Transactions handed to the writer at once.
 const GROUP_TRANSACTIONS_MAX: usize = 512;
+/// Patient transactions that there is always room for.
+const GROUP_PATIENT_MIN: usize = GROUP_TRANSACTIONS_MAX / 8;
 /// Groups that may go before a waiting background transaction; it then joins the next one. Without an end to its
 /// patience a store that is never idle would never store what was counted, and never be swept.
 const PATIENCE_GROUPS: u32 = 32;
@@ -319,7 +321,9 @@ impl Waiting {
             self.last_group = 0;
             return self.background.pop_front().map(|job| VecDeque::from([job]));
         }
-        let of_interactive = self.interactive.len().min(GROUP_TRANSACTIONS_MAX);
+        // However many interactive ones there are, some room is for patient ones.
+        let room = GROUP_TRANSACTIONS_MAX - self.patient.len().min(GROUP_PATIENT_MIN);
+        let of_interactive = self.interactive.len().min(room);
         let of_patient = self.patient.len().min(GROUP_TRANSACTIONS_MAX - of_interactive);
         let interactive = self.interactive.drain(..of_interactive);
         let mut group: VecDeque<Job> = interactive.chain(self.patient.drain(..of_patient)).collect();
@@ -408,6 +412,16 @@ mod tests {
         assert_eq!(group(&queue), 56);
         let waiting = queue.waiting.lock();
         assert_eq!((waiting.company.all, waiting.company.content), (56, 1));
+    }
+
+    #[test]
+    fn patient_transactions_have_their_part_of_each_group() {
+        let queue = Queue::default();
+        push(&queue, 2 * GROUP_TRANSACTIONS_MAX, Priority::Interactive);
+        push(&queue, 2 * GROUP_PATIENT_MIN, Priority::Patient);
+        let Next::Group(jobs) = queue.next() else { panic!("there is something to do") };
+        let patient = jobs.iter().filter(|job| job.priority == Priority::Patient).count();
+        assert_eq!((jobs.len(), patient), (GROUP_TRANSACTIONS_MAX, GROUP_PATIENT_MIN));
     }
 
     #[test]
